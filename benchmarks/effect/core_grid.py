@@ -31,7 +31,7 @@ METHODS = ("erm", "label_smoothing", "kd", "kddg", "kddg_teacher", "sd_dropout",
 SEEDS = range(5)
 TEACHER_SEED = 100
 NUCLEI_TARGETS = ("purple_on_white", "fluorescence")
-SETTINGS = ("trainer.max_steps=300", "evaluation.every=0", "+trainer.enable_progress_bar=false", "averaging=wakd")
+SETTINGS = ("trainer.max_steps=500", "evaluation.every=0", "+trainer.enable_progress_bar=false", "averaging=wakd")
 
 Cell = tuple[str, str, int]  # target, method, seed
 

@@ -1,8 +1,8 @@
 """What a handful of runs says, and how surely.
 
-Aggregates of runs (interquartile mean, standard error, probability of improvement) and what turns resamples into
-statements (percentile intervals, p-values, Holm's correction). The resamples come from
-:mod:`common.evaluation.bootstrap`.
+Aggregates of runs (interquartile mean, standard error, probability of improvement), percentile intervals of resamples
+and Holm's correction. The resamples come from :mod:`common.evaluation.bootstrap`; intervals of scores and their
+differences, and p-values, from :mod:`common.evaluation.uncertainty`.
 
 Sources: Agarwal et al. 2021, "Deep Reinforcement Learning at the Edge of the Statistical Precipice",
 https://arxiv.org/abs/2108.13264 (interquartile mean, probability of improvement, stratified bootstrap);
@@ -86,20 +86,6 @@ def probability_of_improvement(ours: ArrayLike, theirs: ArrayLike) -> Any:
     first = np.asarray(ours, dtype=np.float64)[..., :, None]
     second = np.asarray(theirs, dtype=np.float64)[..., None, :]
     return ((first > second) + 0.5 * (first == second)).mean(axis=(-2, -1))
-
-
-def bootstrap_p_value(differences: ArrayLike) -> float:
-    """Two-sided p-value of "no difference" from resampled differences ``[R]``.
-
-    Twice the share of resamples on the rarer side of zero (zeros count for both sides), with the observed sample
-    counted as one more resample, so that it is never 0. It agrees with the percentile interval up to that one.
-
-    >>> bootstrap_p_value([0.0, 0.0])
-    1.0
-    """
-    values = np.asarray(differences, dtype=np.float64)
-    rarer = min(int((values <= 0).sum()), int((values >= 0).sum()))
-    return min(1.0, 2 * (rarer + 1) / (values.size + 1))
 
 
 def holm(p_values: ArrayLike) -> Floats:

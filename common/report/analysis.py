@@ -4,11 +4,13 @@ import dataclasses
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from common.evaluation.statistics import Interval, percentile_interval
-from common.report.comparison import Resamples, compare, correct, resample
+from common.errors import InputError
+from common.evaluation.statistics import Interval
+from common.report.comparison import compare, correct
+from common.report.estimates import resample, score
 from common.report.results import REFERENCE, Domain, Result, collect
 from common.report.rows import FEW_SEEDS, Row
-from common.report.settings import AGGREGATES, Setting, settings
+from common.report.settings import Setting, settings
 
 DomainScores = dict[Domain, tuple[float, Interval | None]]
 
@@ -40,6 +42,7 @@ class TargetsTable:
 class Analysis:
     """Everything that the terminal, the CSV file and the page show."""
 
+    reference: str
     tables: Sequence[SettingTable]
     over_targets: Sequence[TargetsTable]
     notes: Sequence[str]
@@ -47,20 +50,27 @@ class Analysis:
     resamples: int
 
 
-def analyse(paths: Iterable[str | Path], *, resamples: int = 2000, seed: int = 0) -> Analysis:
+def analyse(
+    paths: Iterable[str | Path], *, reference: str = REFERENCE, resamples: int = 2000, seed: int = 0
+) -> Analysis:
     """Read runs and compare them.
 
     Args:
         paths: Folders of runs.
+        reference: Label of the method that the others are compared with, such as ``kd`` or ``erm (averaged)``.
         resamples: Resamples behind every interval.
         seed: Seed of the resampling; the same runs give the same numbers.
 
     Raises:
-        InputError: as :func:`common.report.results.collect`.
+        InputError: as :func:`common.report.results.collect`, or another reference than plain training that no run
+            has.
     """
     collection = collect(paths)
+    labels = sorted({result.label for result in collection.results})
+    if reference not in (REFERENCE, *labels):  # without erm there are no differences, and a note says so
+        raise InputError(f"there is no run of {reference!r} to compare with; there are: {', '.join(labels)}")
     families: dict[tuple[str, str, str], list[Setting]] = {}
-    for setting in settings(collection.results):
+    for setting in settings(collection.results, reference):
         families.setdefault((setting.task, setting.network, setting.metric), []).append(setting)
     tables: list[SettingTable] = []
     over_targets = []
@@ -69,25 +79,23 @@ def analyse(paths: Iterable[str | Path], *, resamples: int = 2000, seed: int = 0
             resample(setting, setting.unseen, resamples=resamples, seed=seed + index)
             for index, setting in enumerate(family)  # targets are drawn independently of each other
         ]
-        rows = correct([compare([part]) for part in zip(family, drawn, strict=True)])
+        rows = correct([compare([part]) for part in drawn])
         tables += [
             SettingTable(setting, own, _domain_scores(setting, resamples, seed))
             for setting, own in zip(family, rows, strict=True)
         ]
         if len({setting.target for setting in family}) > 1:
-            over_targets.append(TargetsTable(family, compare(list(zip(family, drawn, strict=True)))))
-    return Analysis(tables, over_targets, _all_notes(tables), collection.skipped, resamples)
+            over_targets.append(TargetsTable(family, compare(drawn)))
+    return Analysis(reference, tables, over_targets, _all_notes(tables), collection.skipped, resamples)
 
 
 def _domain_scores(setting: Setting, resamples: int, seed: int) -> dict[str, DomainScores]:
-    aggregate = AGGREGATES[setting.task]
     result: dict[str, DomainScores] = {label: {} for label in setting.methods}
     for domain in setting.domains:
-        drawn: Resamples = resample(setting, [domain], resamples=resamples, seed=seed)
+        part = resample(setting, [domain], resamples=resamples, seed=seed)
         for label in setting.methods:
-            value = float(aggregate(setting.scores(label, [domain])))
-            interval = percentile_interval(aggregate(drawn[label])) if label in drawn else None
-            result[label][domain] = (value, interval)
+            found = score(label, [part])
+            result[label][domain] = (found.value, found.interval)
     return result
 
 
@@ -110,15 +118,18 @@ def _seed_notes(table: SettingTable) -> Iterator[str]:
             "items only; train with more seeds"
         )
     if few:
-        yield f"{', '.join(few)} ran with fewer than {FEW_SEEDS} seeds; intervals from so few seeds are too narrow"
+        yield (
+            f"{', '.join(few)} ran with fewer than {FEW_SEEDS} seeds; intervals are wide, and right only if scores are "
+            "normal over seeds"
+        )
 
 
 def _setting_notes(table: SettingTable) -> Iterator[str]:
     setting = table.setting
     if not setting.has_reference:
         yield (
-            f"no finished run of {REFERENCE}, so no differences; train one with method={REFERENCE} and the same "
-            "network, domains, seeds and steps"
+            f"no finished run of {setting.reference}, so no differences; train one (method={REFERENCE} is plain "
+            "training) with the same network, domains, seeds and steps"
         )
     if not setting.unseen:
         yield "the runs share no unseen domain; evaluate them on the same ones"

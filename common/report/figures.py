@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from common.evaluation.statistics import Interval, standard_error
 from common.report.analysis import SettingTable
-from common.report.results import REFERENCE, Domain, Result
+from common.report.results import Domain, Result
 from common.report.rows import Row
 from common.report.settings import Setting
 from common.report.table import is_fraction, metric_name, number
@@ -24,15 +24,16 @@ Colours = Mapping[str, str]
 Curve = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 
-def differences(rows: Sequence[Row], metric: str, colours: Colours) -> Figure | None:
+def differences(rows: Sequence[Row], setting: Setting, colours: Colours) -> Figure | None:
     """Each method's difference to the reference on unseen domains, with its interval; ``None`` without any."""
     compared = [row for row in rows if row.difference is not None]
     if not compared:
         return None
+    metric, reference = setting.metric, setting.reference
     scale = _scale(metric)
     figure = Figure(figsize=(_WIDTH, 0.9 + 0.42 * len(compared)))
     axes = figure.add_subplot()
-    axes.axvline(0, color=colours[REFERENCE], linewidth=1.5)
+    axes.axvline(0, color=colours[reference], linewidth=1.5)
     for height, row in enumerate(reversed(compared)):
         if row.difference is None:
             continue
@@ -51,7 +52,7 @@ def differences(rows: Sequence[Row], metric: str, colours: Colours) -> Figure | 
     axes.set_yticks(range(len(compared)), [row.label for row in reversed(compared)])
     axes.set_ylim(-0.6, len(compared) - 0.3)
     axes.grid(axis="y", visible=False)
-    axes.set_xlabel(f"{metric_name(metric)} on unseen domains, difference to erm")
+    axes.set_xlabel(f"{metric_name(metric)} on unseen domains, difference to {reference}")
     return figure
 
 
@@ -159,5 +160,5 @@ def _scale(metric: str) -> float:
 def _whiskers(value: float, interval: Interval | None, scale: float) -> list[list[float]] | None:
     if interval is None:
         return None
-    # A percentile interval need not hold the observed value; a negative whisker would be refused.
+    # Rounding may leave a whisker of length -1e-17, which would be refused.
     return [[max(0.0, value - scale * interval.low)], [max(0.0, scale * interval.high - value)]]

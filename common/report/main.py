@@ -11,13 +11,14 @@ from common.errors import InputError
 from common.records import write_atomically
 from common.report.analysis import analyse
 from common.report.page import render
+from common.report.results import REFERENCE
 from common.report.table import to_csv
 from common.report.terminal import show
 
 _DESCRIPTION = """\
 Compare finished runs: scores on seen and unseen domains, the gap between them, the difference to plain training
-(erm) with its 95 % interval, the probability of improvement and the cost. Prints the table and writes report.csv
-and report.html (one file that works offline).
+(erm, or --reference) with its 95 % interval, the probability of improvement and the cost. Prints the table and writes
+report.csv and report.html (one file that works offline).
 """
 
 
@@ -36,23 +37,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--out", type=Path, default=Path("report"), metavar="DIR", help="where to write (default: ./report)"
     )
     parser.add_argument(
+        "--reference",
+        default=REFERENCE,
+        metavar="METHOD",
+        help='what the others are compared with, such as kd or "erm (averaged)" (default: %(default)s)',
+    )
+    parser.add_argument(
         "--resamples", type=int, default=2000, metavar="N", help="bootstrap resamples (default: %(default)s)"
     )
     options = parser.parse_args(arguments)
     try:
-        _report(options.runs, options.out, options.resamples)
+        _report(options.runs, options.out, options.reference, options.resamples)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0
 
 
-def _report(runs: Sequence[Path], out: Path, resamples: int) -> None:
+def _report(runs: Sequence[Path], out: Path, reference: str, resamples: int) -> None:
     if resamples < 100:
         raise InputError(f"--resamples={resamples} is too few for a 95 % interval; use 100 or more (2000 is usual)")
     if any(path.exists() and not path.is_dir() for path in (out, *out.parents)):
         raise InputError(f"--out={out} is not a folder, nor can it be made one")
-    analysis = analyse(runs, resamples=resamples)
+    analysis = analyse(runs, reference=reference, resamples=resamples)
     table, page = to_csv(analysis), render(analysis)  # all of it before anything is written
     try:
         write_atomically(out / "report.csv", lambda path: _write(path, table))

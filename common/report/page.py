@@ -22,7 +22,7 @@ def render(analysis: Analysis) -> str:
     """The page as HTML. Everything that came from a file is escaped."""
     style = files("common.report").joinpath("page.css").read_text(encoding="utf-8")
     labels = {label for table in analysis.tables for label in table.setting.methods}
-    colours = method_colours(sorted(labels))
+    colours = method_colours(sorted(labels), analysis.reference)
     body = [
         "<h1>Seen and unseen domains</h1>",
         f'<p class="soft">{html.escape(headline_sentence(analysis))}</p>',
@@ -51,7 +51,7 @@ def _over_targets(table: TargetsTable, colours: Colours) -> str:
     names = ", ".join(one.target for one in table.settings)
     parts = [f"<h2>{html.escape(table.title)}</h2>", f'<p class="soft">{html.escape(names)}</p>']
     parts.append(_main_table(table.rows, setting, f"Aggregated over {len(table.settings)} targets."))
-    parts.append(_differences(table.rows, setting.metric, colours))
+    parts.append(_differences(table.rows, setting, colours))
     return "\n".join(parts)
 
 
@@ -61,7 +61,7 @@ def _setting(table: SettingTable, colours: Colours) -> str:
         f"<h2>{html.escape(setting.title)}</h2>",
         f'<p class="soft">{html.escape(text.headline(setting))}</p>',
         _main_table(table.rows, setting, "Scores are aggregated over seeds."),
-        _differences(table.rows, setting.metric, colours),
+        _differences(table.rows, setting, colours),
         _section(
             "Scores per domain",
             figure_html(lambda: domain_bars(table, colours), "Bars with 95 % intervals.", "scores per domain"),
@@ -79,9 +79,10 @@ def _section(title: str, *parts: str) -> str:
     return f"<h3>{title}</h3>\n{content}" if content else ""
 
 
-def _differences(rows: Sequence[Row], metric: str, colours: Colours) -> str:
-    caption = "Difference to erm on unseen domains with 95 % interval; right of the line is better."
-    return figure_html(lambda: differences(rows, metric, colours), caption, "differences to erm")
+def _differences(rows: Sequence[Row], setting: Setting, colours: Colours) -> str:
+    reference = html.escape(setting.reference)
+    caption = f"Difference to {reference} on unseen domains with 95 % interval; right of the line is better."
+    return figure_html(lambda: differences(rows, setting, colours), caption, f"differences to {reference}")
 
 
 def _frames(setting: Setting) -> str:
@@ -102,7 +103,8 @@ def _overlays(setting: Setting) -> str:
 
 
 def _main_table(rows: Sequence[Row], setting: Setting, caption: str) -> str:
-    header = ["method", "seeds", "seen", "unseen", "gap", "difference to erm", "P(better)", "cost", "verdict"]
+    against = f"difference to {html.escape(setting.reference)}"
+    header = ["method", "seeds", "seen", "unseen", "gap", against, "P(better)", "cost", "verdict"]
     if any(row.targets != rows[0].targets for row in rows):
         header.insert(1, "targets")
     lines = []
@@ -124,7 +126,7 @@ def _main_table(rows: Sequence[Row], setting: Setting, caption: str) -> str:
     unit = text.metric_name(setting.metric)
     note = (
         f"{unit}. {caption} Small numbers are 95 % intervals. Gap: seen minus unseen. P(better): probability that a "
-        "run beats a run of erm. Cost: training time over erm's."
+        f"run beats a run of {setting.reference}. Cost: training time over {setting.reference}'s."
     )
     return _table(header, lines, note)
 

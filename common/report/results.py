@@ -19,7 +19,7 @@ MAIN_METRICS: Mapping[str, Sequence[str]] = {"seg": ("miou",), "rl": ("normalize
 """What each task is judged by: the first of these that every run has."""
 
 REFERENCE = "erm"
-"""The method all others are compared with: plain training, its last weights."""
+"""What all others are compared with unless told otherwise: plain training, its last weights."""
 
 
 class Domain(NamedTuple):

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from common.evaluation.statistics import Interval
 
 FEW_SEEDS = 5
-"""Below this many seeds an interval is narrower than it says (see :attr:`Difference.verdict`)."""
+"""Below this many seeds a verdict is marked (see :attr:`Difference.verdict`)."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Difference:
         interval: 95 % interval of it; ``None`` without ``items.npz``.
         probability: Probability that a run of the method beats a run of the reference.
         probability_interval: 95 % interval of it.
-        p_value: Two-sided, from the resamples; ``None`` without them.
+        p_value: Two-sided, of the same t statistic as the interval; ``None`` without items.
         adjusted: ``p_value`` after Holm's correction over the targets.
         fewest_seeds: The smaller number of seeds of the two (the smallest over targets).
     """
@@ -35,8 +35,8 @@ class Difference:
     def verdict(self) -> str:
         """``better``, ``worse`` or ``undecided`` at 5 % after Holm, or why there is none.
 
-        With few seeds a decision is marked: two equally good methods differ to the same side with all of three
-        seeds every fourth time, and no resampling of three numbers can know that.
+        With few seeds a decision is marked: its interval rests on the assumption that scores are normal over seeds,
+        which so few cannot show.
         """
         if self.fewest_seeds < 2:
             return "one seed"
@@ -54,6 +54,7 @@ class Row:
 
     Attributes:
         label: The method, with its choice of weights unless those are the last.
+        is_reference: Whether the others are compared with this one.
         seeds: Number of runs per target (the fewest over targets).
         targets: Number of targets aggregated.
         seen: Aggregated score on the domains trained on; NaN where none was tested.
@@ -66,6 +67,7 @@ class Row:
     """
 
     label: str
+    is_reference: bool
     seeds: int
     targets: int
     seen: float

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from common.evaluation.bootstrap import Statistic, mean_value, pooled_mean_iou
 from common.evaluation.statistics import interquartile_mean
-from common.report.results import MAIN_METRICS, REFERENCE, Domain, Result
+from common.report.results import MAIN_METRICS, Domain, Result
 
 Aggregate = Callable[[NDArray[np.float64]], Any]
 """From scores of runs ``[..., S]`` to one number ``[...]``."""
@@ -34,6 +34,7 @@ class Setting:
         source: Domains trained on.
         target: What the runs are judged on.
         metric: The main metric all runs have.
+        reference: Label of the method that all others are compared with.
         methods: Label → seed → result; the reference first, the others by name.
         seen: Domains that training saw and every run was measured on.
         unseen: Domains that make up the headline: the target where every run has it, else all unseen ones they share.
@@ -45,6 +46,7 @@ class Setting:
     source: tuple[str, ...]
     target: str
     metric: str
+    reference: str
     methods: Mapping[str, Mapping[int, Result]]
     seen: Sequence[Domain]
     unseen: Sequence[Domain]
@@ -57,8 +59,8 @@ class Setting:
 
     @property
     def has_reference(self) -> bool:
-        """Whether there is plain training to compare with."""
-        return REFERENCE in self.methods
+        """Whether there is something to compare with."""
+        return self.reference in self.methods
 
     @property
     def title(self) -> str:
@@ -84,19 +86,24 @@ class Setting:
         )
 
 
-def settings(results: Sequence[Result]) -> list[Setting]:
-    """Sort results into settings, by task, network, target and training domains."""
+def settings(results: Sequence[Result], reference: str) -> list[Setting]:
+    """Sort results into settings, by task, network, target and training domains.
+
+    Args:
+        results: Runs of any settings.
+        reference: Label of the method that the others are compared with.
+    """
     grouped: dict[tuple[str, str, str, tuple[str, ...]], list[Result]] = {}
     for result in results:
         row = result.last
         grouped.setdefault((row.task, row.network, row.target, tuple(row.source)), []).append(result)
-    return [_setting(key, grouped[key]) for key in sorted(grouped)]
+    return [_setting(key, grouped[key], reference) for key in sorted(grouped)]
 
 
-def _setting(key: tuple[str, str, str, tuple[str, ...]], results: Sequence[Result]) -> Setting:
+def _setting(key: tuple[str, str, str, tuple[str, ...]], results: Sequence[Result], reference: str) -> Setting:
     task, network, target, source = key
     methods: dict[str, dict[int, Result]] = {}
-    for result in sorted(results, key=lambda one: (one.label != REFERENCE, one.label, one.last.seed)):
+    for result in sorted(results, key=lambda one: (one.label != reference, one.label, one.last.seed)):
         methods.setdefault(result.label, {})[result.last.seed] = result
     metrics = [name for name in MAIN_METRICS[task] if all(_has(result, name) for result in results)]
     metric = (metrics or MAIN_METRICS[task])[0]
@@ -109,6 +116,7 @@ def _setting(key: tuple[str, str, str, tuple[str, ...]], results: Sequence[Resul
         source=source,
         target=target,
         metric=metric,
+        reference=reference,
         methods=methods,
         seen=sorted(domain for domain in shared if domain.seen),
         unseen=sorted(headline),

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 from common.evaluation.statistics import Interval
 from common.report.analysis import Analysis
-from common.report.results import REFERENCE
 from common.report.rows import Row
 from common.report.settings import Setting
 
@@ -76,7 +75,7 @@ def verdict(row: Row) -> str:
     """See :attr:`common.report.rows.Difference.verdict`."""
     if row.difference is not None:
         return row.difference.verdict
-    return "reference" if row.label == REFERENCE else NOTHING
+    return "reference" if row.is_reference else NOTHING
 
 
 def headline(setting: Setting) -> str:

@@ -29,8 +29,8 @@ def show(analysis: Analysis, console: Console) -> None:
         console.print()
     console.print(
         Text(
-            "diff: unseen minus erm's, with its 95 % interval · P: probability that a run beats one of erm · "
-            "cost: training time over erm's",
+            f"diff: unseen minus that of {analysis.reference}, with its 95 % interval · P: probability that a run "
+            f"beats one of {analysis.reference} · cost: training time over that of {analysis.reference}",
             style="dim",
         )
     )
@@ -52,7 +52,7 @@ def _show(console: Console, title: str, setting: Setting, rows: Sequence[Row]) -
         "seen",
         "unseen",
         "gap",
-        "diff to erm [95 %]",
+        f"diff to {setting.reference} [95 %]" if wide else "diff [95 %]",
         "P",
         "cost",
         *extra,

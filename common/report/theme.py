@@ -8,8 +8,6 @@ from typing import Any, Literal
 import matplotlib
 from matplotlib.figure import Figure
 
-from common.report.results import REFERENCE
-
 Mode = Literal["light", "dark"]
 Draw = Callable[[], Figure | None]
 """Draws a figure in the colours then in force, or ``None`` if there is nothing to show."""
@@ -47,16 +45,16 @@ THEMES: Mapping[Mode, dict[Any, Any]] = {
 }
 
 # Okabe and Ito's colours, told apart by colour-blind readers, without black and yellow, which vanish on one of the
-# two backgrounds. Plain training is grey in every figure.
+# two backgrounds. The reference is grey in every figure.
 _PALETTE = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9")
 _REFERENCE_COLOUR = "#8b949e"
 
 
-def method_colours(labels: Sequence[str]) -> dict[str, str]:
+def method_colours(labels: Sequence[str], reference: str) -> dict[str, str]:
     """A colour per method, the reference always grey."""
-    others = [label for label in labels if label != REFERENCE]
+    others = [label for label in labels if label != reference]
     colours = {label: _PALETTE[index % len(_PALETTE)] for index, label in enumerate(others)}
-    return {REFERENCE: _REFERENCE_COLOUR, **colours}
+    return {reference: _REFERENCE_COLOUR, **colours}
 
 
 def class_colours(count: int) -> list[tuple[float, float, float]]:

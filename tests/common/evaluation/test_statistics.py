@@ -3,7 +3,6 @@ import pytest
 from scipy import stats
 
 from common.evaluation.statistics import (
-    bootstrap_p_value,
     holm,
     interquartile_mean,
     percentile_interval,
@@ -51,18 +50,6 @@ def test_percentile_interval() -> None:
         percentile_interval([1.0], confidence=95)
     with pytest.raises(ValueError, match="no resample"):
         percentile_interval([np.nan])
-
-
-def test_p_value_by_hand_and_beside_the_interval() -> None:
-    assert bootstrap_p_value(np.ones(999)) == pytest.approx(2 / 1000)
-    assert bootstrap_p_value(np.zeros(10)) == 1.0
-    assert bootstrap_p_value([-1.0] * 4 + [1.0] * 15) == pytest.approx(2 * 5 / 20)
-    for shift in np.linspace(0, 4, 30):
-        resamples = np.random.default_rng(2).normal(shift, 1, 1999)
-        low, high = percentile_interval(resamples)
-        p_value = bootstrap_p_value(resamples)
-        if abs(p_value - 0.05) > 0.002:  # the observed sample counts as one more resample
-            assert (p_value < 0.05) == (not low <= 0 <= high)
 
 
 def test_holm_by_hand() -> None:

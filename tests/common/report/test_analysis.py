@@ -168,3 +168,21 @@ def test_networks_and_sources_are_never_mixed(tmp_path: Path, write: SimpleNames
     assert [table.setting.network for table in analysis.tables] == ["fpn_resnet50", "unet_resnet18"]
     assert all(row.difference is None for table in analysis.tables for row in table.rows)
     assert run.finished
+
+
+def test_any_method_can_be_the_reference(tmp_path: Path, write: SimpleNamespace) -> None:
+    for seed in range(3):
+        both = (("last", 1.0), ("averaged", 0.5))
+        for name in ("erm", "kd"):
+            write.segmentation_run(tmp_path / "runs" / f"{name}-{seed}", name, seed, selections=both)
+    analysis = analyse([tmp_path / "runs"], reference="erm (averaged)", resamples=200)
+    rows = {row.label: row for row in analysis.tables[0].rows}
+    assert [label for label, row in rows.items() if row.is_reference] == ["erm (averaged)"]
+    assert next(iter(rows)) == "erm (averaged)"
+    against_last = {row.label: row for row in analyse([tmp_path / "runs"], resamples=200).tables[0].rows}
+    difference, back = rows["erm"].difference, against_last["erm (averaged)"].difference
+    assert difference is not None
+    assert back is not None
+    assert difference.value == -back.value != 0
+    assert difference.interval == pytest.approx((-back.interval.high, -back.interval.low))
+    assert difference.p_value == back.p_value
