@@ -1,0 +1,243 @@
+"""Which method helps on unseen domains, at the same number of steps for all: grids of cells, resumed cell by cell.
+
+A cell is a task, a target, a method and a seed; every run is scored live and WAKD-averaged, so averaging costs no
+second run. A finished cell is never run again: stop and start as you like. Grids:
+
+- ``core``: segmentation of nuclei (held-out stain) and of CoinRun frames (held-out look), seven methods, five seeds;
+- ``policies``: PPO on CoinRun, five methods and plain training of twice the steps, three seeds;
+- ``settings``: what ``select.py`` chooses the default settings from, beside the core grid's cells.
+
+    python benchmarks/effect/grid.py core --nuclei DIR     # what is missing, two processes of one thread, then results
+    python benchmarks/effect/grid.py core --collect        # results of the finished cells only
+"""
+
+import argparse
+import dataclasses
+import json
+import os
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).parents[2])
+
+from rich.console import Console
+from rich.progress import track
+
+from benchmarks.speed import machine
+from common.records import Run
+
+RESULTS = Path(__file__).parent / "results"
+TEACHER_SEED = 100
+METRICS = {"kdseg": "miou", "kdrl": "normalized_return"}
+AVERAGING = ("averaging=wakd", "averaging.buffers=reestimate")
+SEGMENTATION = ("trainer.max_steps=300", "evaluation.every=0", "+trainer.enable_progress_bar=false")
+POLICY_STEPS = 131072
+POLICIES = (
+    "env.threads=0",
+    "ppo.n_steps=64",
+    "ppo.batch_size=1024",
+    "evaluation.every=0",
+    "evaluation.episodes=128",
+    "evaluation.looks=[themed]",
+    "device=cpu",
+)
+
+
+class Cell(NamedTuple):
+    """One run; the teacher of a target is one too."""
+
+    target: str
+    method: str
+    seed: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Grid:
+    """What is compared.
+
+    Attributes:
+        program: Which training program runs the cells.
+        targets: What is held out, or the game.
+        methods: Name in the results → overrides.
+        seeds: Number of seeds.
+        settings: Overrides of all cells, teachers included.
+    """
+
+    program: Literal["kdseg", "kdrl"]
+    targets: Sequence[str]
+    methods: Mapping[str, Sequence[str]]
+    seeds: int
+    settings: Sequence[str]
+
+    def cells(self) -> list[Cell]:
+        """Seeds outermost, so that a grid that is cut short has every method at fewer seeds."""
+        return [
+            Cell(target, method, seed)
+            for seed in range(self.seeds)
+            for target in self.targets
+            for method in self.methods
+        ]
+
+
+def _plain(*names: str) -> dict[str, tuple[str, ...]]:
+    return {name: (f"method={name}",) for name in names}
+
+
+GRIDS: Mapping[str, Grid] = {
+    "core": Grid(
+        "kdseg",
+        ("purple_on_white", "fluorescence", "generated"),
+        _plain("erm", "label_smoothing", "kd", "kddg", "kddg_teacher", "sd_dropout", "kddg_sdd"),
+        5,
+        SEGMENTATION,
+    ),
+    "policies": Grid(
+        "kdrl",
+        ("coinrun",),
+        _plain("erm", "kd", "kddg", "sd_dropout", "kddg_sdd")
+        # What the teacher's steps would have bought without one.
+        | {"erm_twice": ("method=erm", f"total_timesteps={2 * POLICY_STEPS}")},
+        3,
+        (f"total_timesteps={POLICY_STEPS}", *POLICIES),
+    ),
+    "settings": Grid(
+        "kdseg",
+        ("generated", "purple_on_white"),
+        {f"kddg_n{value}": ("method=kddg", f"strength.threshold={value}") for value in (0.9, 0.99, 0.999)}
+        | {f"kd_w{value}": ("method=kd", f"strength.kd={value}") for value in (0.3, 1.0)}
+        | {f"sd_dropout_w{value}": ("method=sd_dropout", f"strength.sd_dropout.end={value}") for value in (0.03, 0.3)}
+        | {"erm_buffers_average": ("method=erm", "averaging.buffers=average")},
+        2,
+        SEGMENTATION,
+    ),
+}
+
+
+def folder(runs: Path, cell: Cell) -> Path:
+    """Where a cell's run lies."""
+    if cell.method == "teacher":
+        return runs / "teachers" / cell.target
+    return runs / cell.target / f"{cell.method}-{cell.seed}"
+
+
+def overrides(grid: Grid, cell: Cell, runs: Path, nuclei: Path | None) -> list[str]:
+    """A cell on the command line."""
+    given = list(grid.settings)
+    if grid.program == "kdrl":
+        given.append(f"env={cell.target}")
+    elif cell.target == "generated":
+        given += ["data=procgen", f"data.target={cell.target}", "data.batch_size=16"]
+    else:
+        given += ["data=nuclei", f"data.root={nuclei}", f"data.target={cell.target}", "data.batch_size=8"]
+    given += [f"seed={cell.seed}", f"run_dir={folder(runs, cell)}"]
+    if cell.method == "teacher":
+        return [*given, "method=erm"]
+    teacher = f"teacher={folder(runs, Cell(cell.target, 'teacher', TEACHER_SEED))}"
+    return [*given, *AVERAGING, *grid.methods[cell.method], f"method.name={cell.method}", teacher]
+
+
+def run_cell(name: str, cell: Cell, runs: Path, nuclei: Path | None) -> None:
+    """Train and test one cell in this process."""
+    from hydra import compose, initialize_config_dir
+    from omegaconf import OmegaConf
+
+    from common.configuration import check_settings, config_directory
+
+    grid = GRIDS[name]
+    with initialize_config_dir(str(config_directory()), version_base="1.3"):
+        config = compose(f"{grid.program}/train", overrides(grid, cell, runs, nuclei))
+    values = OmegaConf.to_container(config, resolve=True)
+    with Path(os.devnull).open("w") as nowhere:
+        sys.stdout = nowhere  # the tables of a hundred runs
+        try:
+            if grid.program == "kdseg":
+                from kdseg import settings as segmentation
+                from kdseg.train import train as train_network
+
+                train_network(check_settings(values, segmentation.TrainSettings))
+            else:
+                from kdrl import settings as policies
+                from kdrl.train import train as train_policy
+
+                train_policy(check_settings(values, policies.TrainSettings))
+        finally:
+            sys.stdout = sys.__stdout__
+
+
+def run_missing(console: Console, name: str, runs: Path, nuclei: Path | None, processes: int) -> None:
+    """Run what is not finished, teachers first, side by side on one thread each."""
+    os.environ["OMP_NUM_THREADS"] = "1"
+    grid = GRIDS[name]
+    teachers = [Cell(target, "teacher", TEACHER_SEED) for target in grid.targets]
+    for cells in (teachers, grid.cells()):
+        missing = [cell for cell in cells if not Run(folder(runs, cell)).finished]
+        with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+            jobs = [pool.submit(run_cell, name, cell, runs, nuclei) for cell in missing]
+            for job in track(as_completed(jobs), "cells", total=len(jobs), console=console):
+                job.result()
+
+
+def row(grid: Grid, cell: Cell, runs: Path) -> dict[str, Any]:
+    """What a finished cell scored: ``scores[weights][validation | seen | unseen][domain]``."""
+    records = [record for record in Run(folder(runs, cell)).records() if record.metric == METRICS[grid.program]]
+    scores: dict[str, dict[str, dict[str, float]]] = {}
+    for record in records:
+        if record.split == "progress":
+            continue
+        part = "validation" if record.split == "validation" else "seen" if record.seen else "unseen"
+        scores.setdefault(record.selection, {}).setdefault(part, {})[record.domain] = round(record.value, 6)
+    last = records[-1]
+    return {**cell._asdict(), "steps": last.steps, "seconds": round(last.seconds, 1), "scores": scores}
+
+
+def collect(name: str, runs: Path) -> None:
+    """The finished cells as data: scores, differences to plain training with either weights, and the conditions."""
+    from common.report.analysis import analyse
+    from common.report.table import to_csv
+
+    grid = GRIDS[name]
+    teachers = [Cell(target, "teacher", TEACHER_SEED) for target in grid.targets]
+    finished = [cell for cell in [*teachers, *grid.cells()] if Run(folder(runs, cell)).finished]
+    rows = [row(grid, cell, runs) for cell in finished]
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / f"{name}.jsonl").write_text("".join(json.dumps(one) + "\n" for one in rows))
+    if "erm" in grid.methods:
+        folders = [folder(runs, cell) for cell in finished if cell.method != "teacher"]
+        for suffix, reference in (("", "erm"), ("_averaged", "erm (averaged)")):
+            (RESULTS / f"{name}{suffix}.csv").write_text(to_csv(analyse(folders, reference=reference)))
+    description = machine.describe("cpu") | {
+        "cells": sum(cell.method != "teacher" for cell in finished),
+        "of": len(grid.cells()),
+        "settings": [*grid.settings, *AVERAGING],
+        "methods": {method: list(given) for method, given in grid.methods.items()},
+    }
+    (RESULTS / f"{name}.json").write_text(json.dumps(description, indent=2) + "\n")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("grid", choices=GRIDS)
+    parser.add_argument("--nuclei", type=Path, help="the whole nuclei set as a folder of domains")
+    parser.add_argument("--runs", type=Path, default=Path("runs/effect"))
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--collect", action="store_true", help="train nothing")
+    options = parser.parse_args()
+    runs = options.runs.resolve()
+    if not options.collect:
+        if options.nuclei is None and GRIDS[options.grid].program == "kdseg":
+            parser.error("--nuclei is missing: the folder of the whole nuclei set")
+        nuclei = None if options.nuclei is None else options.nuclei.resolve()
+        started = time.perf_counter()
+        run_missing(Console(), options.grid, runs, nuclei, options.processes)
+        print(f"{time.perf_counter() - started:.0f} s")
+    collect(options.grid, runs)
+
+
+if __name__ == "__main__":
+    main()

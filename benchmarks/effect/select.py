@@ -1,0 +1,174 @@
+"""Default settings of segmentation, chosen by source validation alone from the grids' records.
+
+``python benchmarks/effect/select.py`` prints the choices. A candidate's score is the mean IoU on held-out images of
+the *source* domains, mean over these; what a run scored on its target is never looked at. Candidates are compared on
+the same targets and seeds. The rule: the present default stays unless another candidate gains more than one standard
+error of the paired difference; then the best candidate is taken.
+"""
+
+import dataclasses
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from omegaconf import OmegaConf
+
+if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).parents[2])
+
+from common.configuration import config_directory
+from common.evaluation.statistics import standard_error
+
+RESULTS = Path(__file__).parent / "results"
+
+Cells = Mapping[tuple[str, int], float]
+"""(target, seed) → score on source validation."""
+
+
+class Candidate(NamedTuple):
+    """Where a candidate's runs are: their name in the grids and the judged weights."""
+
+    method: str
+    weights: str = "last"
+
+
+@dataclasses.dataclass(frozen=True)
+class Decision:
+    """A default and what it could be.
+
+    Attributes:
+        title: The setting as a user writes it.
+        file: Configuration file that holds the default, under ``configs``.
+        key: The key in it.
+        candidates: Value → its runs.
+    """
+
+    title: str
+    file: str
+    key: str
+    candidates: Mapping[Any, Candidate]
+
+    def default(self) -> Any:
+        """The value in the configuration."""
+        return OmegaConf.select(OmegaConf.load(config_directory() / self.file), self.key)
+
+
+DECISIONS = (
+    Decision(
+        "KDDG: strength.threshold",
+        "kdseg/train.yaml",
+        "strength.threshold",
+        {0.95: Candidate("kddg"), **{value: Candidate(f"kddg_n{value}") for value in (0.9, 0.99, 0.999)}},
+    ),
+    Decision(
+        "KDDG: reading",
+        "method/kddg.yaml",
+        "terms.kddg.reading",
+        {"student": Candidate("kddg"), "teacher": Candidate("kddg_teacher")},
+    ),
+    Decision(
+        "KD: strength.kd",
+        "kdseg/train.yaml",
+        "strength.kd",
+        {0.1: Candidate("kd"), **{value: Candidate(f"kd_w{value}") for value in (0.3, 1.0)}},
+    ),
+    Decision(
+        "SD-Dropout: strength.sd_dropout.end",
+        "kdseg/train.yaml",
+        "strength.sd_dropout.end",
+        {0.1: Candidate("sd_dropout"), **{value: Candidate(f"sd_dropout_w{value}") for value in (0.03, 0.3)}},
+    ),
+    Decision(
+        "WAKD: averaging.buffers",
+        "averaging/wakd.yaml",
+        "buffers",
+        {
+            "average": Candidate("erm_buffers_average", "averaged"),
+            "reestimate": Candidate("erm", "averaged"),
+        },
+    ),
+)
+
+
+class Choice(NamedTuple):
+    """What the rule says.
+
+    Attributes:
+        value: The chosen value.
+        cells: Number of (target, seed) pairs compared.
+        scores: Value → mean score.
+        gains: Value → mean paired gain over the default and its standard error.
+    """
+
+    value: Any
+    cells: int
+    scores: Mapping[Any, float]
+    gains: Mapping[Any, tuple[float, float]]
+
+
+def validation(rows: list[dict[str, Any]], candidate: Candidate) -> dict[tuple[str, int], float]:
+    """A candidate's score on source validation, by (target, seed)."""
+    return {
+        (row["target"], row["seed"]): float(np.mean(list(row["scores"][candidate.weights]["validation"].values())))
+        for row in rows
+        if row["method"] == candidate.method
+    }
+
+
+def choose(default: Any, cells: Mapping[Any, Cells]) -> Choice:
+    """Apply the rule to candidates' scores.
+
+    Raises:
+        ValueError: the default is no candidate, or fewer than two cells are shared.
+    """
+    if default not in cells:
+        raise ValueError(f"the default {default} was not tried; tried were {list(cells)}")
+    shared = sorted(set.intersection(*(set(scores) for scores in cells.values())))
+    if len(shared) < 2:
+        raise ValueError(f"only {len(shared)} cells have every one of {list(cells)}; run the grids further")
+    scores = {value: np.array([own[cell] for cell in shared]) for value, own in cells.items()}
+    gains = {
+        value: (float((own - scores[default]).mean()), float(standard_error(own - scores[default])))
+        for value, own in scores.items()
+    }
+    better = [value for value, (gain, error) in gains.items() if gain > error]
+    chosen = max(better, key=lambda value: gains[value][0], default=default)
+    return Choice(chosen, len(shared), {value: float(own.mean()) for value, own in scores.items()}, gains)
+
+
+def rows_of(*names: str) -> list[dict[str, Any]]:
+    """The cells of some grids."""
+    paths = [RESULTS / f"{name}.jsonl" for name in names]
+    return [json.loads(line) for path in paths for line in path.read_text().splitlines()]
+
+
+def choices() -> dict[str, Choice]:
+    """Every decision's choice, by its title."""
+    rows = rows_of("core", "settings")
+    return {
+        decision.title: choose(
+            decision.default(),
+            {value: validation(rows, candidate) for value, candidate in decision.candidates.items()},
+        )
+        for decision in DECISIONS
+    }
+
+
+def table() -> list[str]:
+    """The choices as a table in Markdown."""
+    lines = ["| setting | cells | candidate: source validation (gain ± standard error) | chosen |", "|---|--:|---|---|"]
+    for title, choice in choices().items():
+        tried = "; ".join(
+            f"{value}: {100 * choice.scores[value]:.1f}"
+            + ("" if not gain else f" ({100 * gain:+.1f} ± {100 * error:.1f})")
+            for value, (gain, error) in sorted(choice.gains.items())
+        )
+        lines.append(f"| {title} | {choice.cells} | {tried} | **{choice.value}** |")
+    return lines
+
+
+if __name__ == "__main__":
+    print("\n".join(table()))

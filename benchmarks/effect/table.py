@@ -1,0 +1,136 @@
+"""The grids' results as one page: ``python benchmarks/effect/table.py`` writes ``results.md`` beside this file."""
+
+import csv
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).parents[2])
+
+from benchmarks.effect import select, state_diversity
+from benchmarks.effect.select import RESULTS, rows_of
+
+PAGE = Path(__file__).parent / "results.md"
+AVERAGED = " (averaged)"
+
+Rows = list[dict[str, str]]
+
+
+def read(name: str) -> Rows:
+    """A committed comparison."""
+    with (RESULTS / f"{name}.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def percent(value: str, signed: bool = False) -> str:
+    """A fraction for people."""
+    return f"{100 * float(value):{'+' if signed else ''}.1f}"
+
+
+def difference(row: dict[str, str]) -> str:
+    """Difference to the reference with its interval, and ``*`` where Holm's p ≤ 0.05."""
+    if not row["difference"]:
+        return ""
+    low, high = percent(row["difference_low"], True), percent(row["difference_high"], True)
+    sure = " *" if float(row["p_value_holm"] or row["p_value"]) <= 0.05 else ""
+    return f"{percent(row['difference'], True)} [{low}, {high}]{sure}"
+
+
+def comparison(rows: Rows, reference: str) -> list[str]:
+    """One target: every method beside the reference."""
+    lines = [f"| method | seeds | seen | unseen | Δ to {reference} [95 %] | time |", "|---|--:|--:|--:|---|--:|"]
+    for row in sorted(rows, key=lambda one: -float(one["unseen"])):
+        name = f"**{row['method']}**" if row["method"] == reference else row["method"]
+        lines.append(
+            f"| {name} | {row['seeds']} | {percent(row['seen'])} | {percent(row['unseen'])} "
+            f"| {difference(row)} | {float(row['relative_cost']):.2f} |"
+        )
+    return lines
+
+
+def section(name: str, title: str, targets: dict[str, str]) -> list[str]:
+    """A grid: live weights, averaged weights, and what averaging adds to plain training."""
+    live, averaged = read(name), read(f"{name}_averaged")
+    lines = [f"## {title}", "", *conditions(name), ""]
+    for target, heading in targets.items():
+        mine = [row for row in live if row["target"] == target and not row["method"].endswith(AVERAGED)]
+        other = [row for row in averaged if row["target"] == target and row["method"].endswith(AVERAGED)]
+        if not mine:
+            continue
+        gain = next(row for row in live if row["target"] == target and row["method"] == f"erm{AVERAGED}")
+        lines += [
+            f"### {heading}",
+            "",
+            *comparison(mine, "erm"),
+            "",
+            f"Averaging alone (`erm{AVERAGED}` less `erm`): {difference(gain)}. Both averaged:",
+            "",
+            *comparison(other, f"erm{AVERAGED}"),
+            "",
+        ]
+    return lines
+
+
+def conditions(name: str) -> list[str]:
+    """Machine, budget and the teachers' cost."""
+    described: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text())
+    rows = rows_of(name)
+    teachers = {row["target"]: row for row in rows if row["method"] == "teacher"}
+    taught = "; ".join(
+        f"{target} {row['seconds']:.0f} s, {100 * float(np.mean(list(row['scores']['last']['unseen'].values()))):.1f}"
+        for target, row in teachers.items()
+    )
+    steps = sorted({row["steps"] for row in rows})
+    budget = " or ".join(f"{step:,}" for step in steps)
+    return [
+        f"{described['cells']} of {described['of']} cells, {budget} steps a run, on {described['device']}, "
+        f"{described['date']}, torch {described['versions']['torch']}; one thread a run.",
+        "",
+        f"The teacher of a target is plain training from another seed; its cost, on top, and its score on the unseen "
+        f"target: {taught}.",
+    ]
+
+
+def page() -> str:
+    """The whole of ``results.md``."""
+    lines = [
+        "# Does it help on a domain not trained on?",
+        "",
+        "Small networks and budgets that two cores can afford, said to be what they are; written by "
+        "`benchmarks/effect/table.py` from the data in `results/`. All methods of a table ran the same number of steps "
+        "from the same seeds. Scores are in per cent. Δ is the difference on the unseen target, with its 95 % interval "
+        "over seeds and test items; `*` marks p ≤ 0.05 after Holm's correction over the targets, but not over the "
+        "methods of a table. `time` is training time over that of plain training; a teacher's own training is not in "
+        "it. *Averaged* weights are WAKD's, of the same runs, with BatchNorm's statistics re-estimated.",
+        "",
+        *section(
+            "core",
+            "Segmentation (mIoU)",
+            {
+                "purple_on_white": "Nuclei, unseen stain: purple on white",
+                "fluorescence": "Nuclei, unseen microscope: fluorescence (bright on dark, where all sources are not)",
+                "generated": "CoinRun, unseen look: generated",
+                "*": "All three targets, equal weight",
+            },
+        ),
+        "## Default settings",
+        "",
+        " ".join((select.__doc__ or "").split("\n\n", 1)[1].split()),
+        "",
+        *select.table(),
+        "",
+        *section("policies", "PPO on CoinRun (normalised return)", {"coinrun": "Unseen levels, training look"}),
+        "## State diversity: whose states a student should learn from",
+        "",
+        *state_diversity.summary(state_diversity.RESULTS).splitlines(),
+    ]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")
+    print(f"written to {PAGE}")

@@ -1,0 +1,114 @@
+"""The grids: every cell is a command line that a user could type, cells resume, the rule for defaults by hand."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from benchmarks.effect import grid as benchmark
+from benchmarks.effect import select
+from benchmarks.effect.grid import GRIDS, Cell
+from common.configuration import check_settings, config_directory
+from kdrl import settings as policies
+from kdseg import settings as segmentation
+
+SETTINGS = {"kdseg": segmentation.TrainSettings, "kdrl": policies.TrainSettings}
+
+
+@pytest.mark.parametrize("name", GRIDS)
+def test_every_cell_is_a_valid_configuration(name: str, tmp_path: Path) -> None:
+    grid = GRIDS[name]
+    cells = [cell for cell in grid.cells() if cell.seed == 0]
+    assert len(grid.cells()) == grid.seeds * len(cells)
+    for cell in [Cell(grid.targets[0], "teacher", benchmark.TEACHER_SEED), *cells]:
+        with initialize_config_dir(str(config_directory()), version_base="1.3"):
+            config = compose(f"{grid.program}/train", benchmark.overrides(grid, cell, tmp_path, tmp_path))
+        values = OmegaConf.to_container(config, resolve=True)
+        settings = check_settings(values, SETTINGS[grid.program])
+        assert settings.method["name"] == ("erm" if cell.method == "teacher" else cell.method)
+        assert settings.averaging["name"] == ("none" if cell.method == "teacher" else "wakd")
+
+
+def test_equal_steps_but_for_the_control() -> None:
+    for grid in GRIDS.values():
+        changed = {name for name, given in grid.methods.items() if any("steps" in one for one in given)}
+        assert changed <= {"erm_twice"}
+        assert not any("steps" in one for name, given in grid.methods.items() for one in given if name not in changed)
+
+
+def test_a_grid_cut_short_has_every_method() -> None:
+    cells = GRIDS["core"].cells()
+    assert len(cells) == len(set(cells)) == 105
+    assert {cell.seed for cell in cells[:21]} == {0}
+
+
+def test_a_grid_runs_resumes_and_is_collected(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    tiny = dataclasses.replace(
+        GRIDS["core"],
+        targets=("generated",),
+        methods={name: GRIDS["core"].methods[name] for name in ("erm", "kd")},
+        seeds=1,
+        settings=(
+            "trainer.max_steps=2",
+            "+trainer.enable_progress_bar=false",
+            "evaluation.every=0",
+            "data.train_frames=32",
+            "data.validation_frames=16",
+            "data.test_frames=16",
+        ),
+    )
+    monkeypatch.setitem(GRIDS, "core", tiny)
+    monkeypatch.setattr(benchmark, "RESULTS", tmp_path / "results")
+    teacher = Cell("generated", "teacher", benchmark.TEACHER_SEED)
+    for cell in (teacher, *tiny.cells()):
+        benchmark.run_cell("core", cell, tmp_path, None)
+    benchmark.collect("core", tmp_path)
+    rows = [json.loads(line) for line in (tmp_path / "results" / "core.jsonl").read_text().splitlines()]
+    assert [row["method"] for row in rows] == ["teacher", "erm", "kd"]
+    for row in rows:
+        assert set(row["scores"]) == ({"last"} if row["method"] == "teacher" else {"last", "averaged"})
+        for scores in row["scores"].values():
+            assert set(scores) == {"validation", "seen", "unseen"}
+            assert set(scores["unseen"]) == {"generated"}
+    compared = (tmp_path / "results" / "core_averaged.csv").read_text()
+    assert "kd (averaged)" in compared
+    assert json.loads((tmp_path / "results" / "core.json").read_text())["cells"] == 2
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("record.jsonl")}
+    benchmark.run_missing(benchmark.Console(quiet=True), "core", tmp_path, None, 1)
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("record.jsonl")} == before
+
+
+def test_the_rule_by_hand() -> None:
+    cells = [("day", 0), ("day", 1), ("night", 0)]
+    default = dict(zip(cells, (0.5, 0.6, 0.7), strict=True))
+    steady = dict(zip(cells, (0.51, 0.62, 0.73), strict=True))  # gains .02, standard error .0058
+    wild = dict(zip(cells, (0.9, 0.4, 0.8), strict=True))  # gains .1, standard error .17
+    choice = select.choose("a", {"a": default, "b": steady, "c": wild})
+    assert choice.value == "b"
+    assert choice.gains["b"] == pytest.approx((0.02, 0.01 / 3**0.5))
+    assert choice.scores["c"] == pytest.approx(0.7)
+    assert select.choose("a", {"a": default, "c": wild}).value == "a"
+    only_shared = select.choose("a", {"a": default, "b": {cell: steady[cell] for cell in cells[:2]}})
+    assert only_shared.cells == 2
+    with pytest.raises(ValueError, match="was not tried"):
+        select.choose("z", {"a": default})
+    with pytest.raises(ValueError, match="only 1 cells"):
+        select.choose("a", {"a": default, "b": {("day", 0): 0.9}})
+
+
+def test_the_target_selects_nothing() -> None:
+    row = {"target": "t", "seed": 0, "method": "kd"}
+    scores = {"last": {"validation": {"a": 0.4, "b": 0.6}, "seen": {"a": 9.0}, "unseen": {"t": 9.0}}}
+    assert select.validation([row | {"scores": scores}], select.Candidate("kd")) == {("t", 0): pytest.approx(0.5)}
+
+
+def test_candidates_of_a_decision_are_cells_of_the_grids() -> None:
+    methods = {*GRIDS["core"].methods, *GRIDS["settings"].methods}
+    for decision in select.DECISIONS:
+        assert {candidate.method for candidate in decision.candidates.values()} <= methods
+        assert decision.default() in decision.candidates
