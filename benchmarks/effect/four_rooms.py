@@ -8,9 +8,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from gymnasium import spaces
 from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import VecEnv
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 SIDE = 9
 MOVES = np.array([(-1, 0), (1, 0), (0, -1), (0, 1)])
@@ -42,6 +45,35 @@ def draw(walls: NDArray[np.bool_], agent: NDArray[np.int64], goal: NDArray[np.in
     planes[rows, 1, agent[:, 0], agent[:, 1]] = 1
     planes[rows, 2, goal[:, 0], goal[:, 1]] = 1
     return planes.reshape(len(walls), -1)
+
+
+class ShortestPath(nn.Module):
+    """The policy that a teacher would converge to: from observations ``[N, 3 · SIDE²]`` to logits of moves ``[N, 4]``.
+
+    A move's logit is -10 times the steps from where it leads to the goal, so that good moves are shared equally and a
+    detour has probability ``exp(-20)``.
+    """
+
+    def forward(self, observations: Tensor) -> Tensor:
+        planes = observations.reshape(-1, 3, SIDE, SIDE)
+        walls, cell = planes[:, 0] > 0, planes[:, 1].flatten(1).argmax(1)
+        far = float(SIDE**2)
+        distance = torch.where(planes[:, 2] > 0, 0.0, far)
+        for _ in range(SIDE**2):
+            nearer = torch.where(walls, far, torch.minimum(distance, _neighbours(distance, far).amin(1) + 1))
+            if torch.equal(nearer, distance):
+                break
+            distance = nearer
+        around = _neighbours(distance, far).flatten(2)
+        return -10 * around.gather(2, cell[:, None, None].expand(-1, len(MOVES), 1))[..., 0]
+
+
+def _neighbours(values: Tensor, outside: float) -> Tensor:
+    """What lies in the direction of each move: ``[N, SIDE, SIDE]`` → ``[N, 4, SIDE, SIDE]``."""
+    padded = F.pad(values, (1, 1, 1, 1), value=outside)
+    return torch.stack(
+        [padded[:, 1 + down : 1 + down + SIDE, 1 + right : 1 + right + SIDE] for down, right in MOVES.tolist()], dim=1
+    )
 
 
 class FourRooms(VecEnv):

@@ -11,8 +11,8 @@ import numpy as np
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).parents[2])
 
-from benchmarks.effect import select, state_diversity
-from benchmarks.effect.select import RESULTS, rows_of
+from benchmarks.effect import defaults, state_diversity
+from benchmarks.effect.defaults import RESULTS, rows_of
 
 PAGE = Path(__file__).parent / "results.md"
 AVERAGED = " (averaged)"
@@ -119,9 +119,9 @@ def page() -> str:
         ),
         "## Default settings",
         "",
-        " ".join((select.__doc__ or "").split("\n\n", 1)[1].split()),
+        " ".join((defaults.__doc__ or "").split("\n\n", 1)[1].split()),
         "",
-        *select.table(),
+        *defaults.table(),
         "",
         *section("policies", "PPO on CoinRun (normalised return)", {"coinrun": "Unseen levels, training look"}),
         "## State diversity: whose states a student should learn from",

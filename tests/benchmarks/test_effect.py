@@ -8,8 +8,8 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
+from benchmarks.effect import defaults
 from benchmarks.effect import grid as benchmark
-from benchmarks.effect import select
 from benchmarks.effect.grid import GRIDS, Cell
 from common.configuration import check_settings, config_directory
 from kdrl import settings as policies
@@ -88,27 +88,27 @@ def test_the_rule_by_hand() -> None:
     default = dict(zip(cells, (0.5, 0.6, 0.7), strict=True))
     steady = dict(zip(cells, (0.51, 0.62, 0.73), strict=True))  # gains .02, standard error .0058
     wild = dict(zip(cells, (0.9, 0.4, 0.8), strict=True))  # gains .1, standard error .17
-    choice = select.choose("a", {"a": default, "b": steady, "c": wild})
+    choice = defaults.choose("a", {"a": default, "b": steady, "c": wild})
     assert choice.value == "b"
     assert choice.gains["b"] == pytest.approx((0.02, 0.01 / 3**0.5))
     assert choice.scores["c"] == pytest.approx(0.7)
-    assert select.choose("a", {"a": default, "c": wild}).value == "a"
-    only_shared = select.choose("a", {"a": default, "b": {cell: steady[cell] for cell in cells[:2]}})
+    assert defaults.choose("a", {"a": default, "c": wild}).value == "a"
+    only_shared = defaults.choose("a", {"a": default, "b": {cell: steady[cell] for cell in cells[:2]}})
     assert only_shared.cells == 2
     with pytest.raises(ValueError, match="was not tried"):
-        select.choose("z", {"a": default})
+        defaults.choose("z", {"a": default})
     with pytest.raises(ValueError, match="only 1 cells"):
-        select.choose("a", {"a": default, "b": {("day", 0): 0.9}})
+        defaults.choose("a", {"a": default, "b": {("day", 0): 0.9}})
 
 
 def test_the_target_selects_nothing() -> None:
     row = {"target": "t", "seed": 0, "method": "kd"}
     scores = {"last": {"validation": {"a": 0.4, "b": 0.6}, "seen": {"a": 9.0}, "unseen": {"t": 9.0}}}
-    assert select.validation([row | {"scores": scores}], select.Candidate("kd")) == {("t", 0): pytest.approx(0.5)}
+    assert defaults.validation([row | {"scores": scores}], defaults.Candidate("kd")) == {("t", 0): pytest.approx(0.5)}
 
 
 def test_candidates_of_a_decision_are_cells_of_the_grids() -> None:
     methods = {*GRIDS["core"].methods, *GRIDS["settings"].methods}
-    for decision in select.DECISIONS:
+    for decision in defaults.DECISIONS:
         assert {candidate.method for candidate in decision.candidates.values()} <= methods
         assert decision.default() in decision.candidates

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from benchmarks.effect import state_diversity as benchmark
-from benchmarks.effect.four_rooms import MOVES, SIDE, TIME_LIMIT, FourRooms, draw, make_levels
+from benchmarks.effect.four_rooms import MOVES, SIDE, TIME_LIMIT, FourRooms, ShortestPath, draw, make_levels
 
 
 def distances(walls: np.ndarray, goal: np.ndarray) -> np.ndarray:
@@ -35,22 +35,25 @@ def test_levels_can_be_solved_in_time_and_differ() -> None:
         np.testing.assert_array_equal(first, second)
 
 
-class Oracle(nn.Module):
-    """Walks towards the goal it sees."""
-
-    def forward(self, observations: Tensor) -> Tensor:
-        logits = torch.zeros(len(observations), len(MOVES))
-        for row, planes in enumerate(observations.reshape(-1, 3, SIDE, SIDE).numpy()):
-            agent, goal = np.argwhere(planes[1])[0], np.argwhere(planes[2])[0]
-            found = distances(planes[0].astype(bool), goal)
-            around = np.array([found[tuple(agent + move)] for move in MOVES])
-            logits[row, np.where(around < 0, 1000, around).argmin()] = 50.0
-        return logits
+def test_the_teacher_walks_shortest_paths() -> None:
+    levels = make_levels(20, 4)
+    states = benchmark.everywhere(levels)
+    probabilities = ShortestPath()(states).softmax(1)
+    row = 0
+    for wall, goal in zip(*levels[:2], strict=True):
+        found = distances(wall, goal)
+        for cell in np.argwhere(~wall):
+            around = np.array([found[tuple(cell + move)] for move in MOVES])
+            nearest = np.where(around < 0, 1000, around) == around[around >= 0].min()
+            expected = torch.as_tensor(nearest / nearest.sum(), dtype=torch.float32)
+            torch.testing.assert_close(probabilities[row], expected, atol=1e-4, rtol=0)
+            row += 1
+    assert row == len(states)
 
 
 def test_success_is_counted_level_by_level() -> None:
     levels = make_levels(20, 1)
-    assert benchmark.success(Oracle(), levels) == 1.0
+    assert benchmark.success(ShortestPath(), levels) == 1.0
     still = nn.Linear(3 * SIDE**2, 4)
     with torch.no_grad():
         still.weight.zero_()
@@ -64,7 +67,7 @@ def test_an_episode_ends_at_the_goal_with_a_reward_and_in_time_without() -> None
     env = FourRooms(8, levels)
     observations, rewards, ends = env.reset(), 0, 0
     for _ in range(60):
-        actions = Oracle()(torch.as_tensor(observations)).argmax(1).numpy()
+        actions = ShortestPath()(torch.as_tensor(observations)).argmax(1).numpy()
         observations, reward, done, _ = env.step(actions)
         assert ((reward == 1) == done).all()
         rewards, ends = rewards + reward.sum(), ends + done.sum()
@@ -84,14 +87,14 @@ def test_every_free_cell_is_looked_at() -> None:
 
 
 def test_a_seed_is_trained_once_and_summed_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in {"TEACHER_STEPS": 1024, "STUDENT_STEPS": 1024, "STUDENTS": 2, "UNSEEN_LEVELS": 10}.items():
+    for name, value in {"STUDENT_STEPS": 1024, "STUDENTS": 2, "UNSEEN_LEVELS": 10}.items():
         monkeypatch.setattr(benchmark, name, value)
     path = tmp_path / "rows.jsonl"
     for seed in (0, 1):
         benchmark.run_seed(seed, path)
     text = path.read_text()
     rows = [json.loads(line) for line in text.splitlines()]
-    assert len(rows) == 2 * (1 + 2 * 3) and {row["seed"] for row in rows} == {0, 1}
+    assert len(rows) == 2 * 2 * 3 and {row["seed"] for row in rows} == {0, 1}
     benchmark.run_seed(1, path)
     assert path.read_text() == text
     table = benchmark.summary(path)

@@ -1,6 +1,6 @@
 """Default settings of segmentation, chosen by source validation alone from the grids' records.
 
-``python benchmarks/effect/select.py`` prints the choices. A candidate's score is the mean IoU on held-out images of
+``python benchmarks/effect/defaults.py`` prints the choices. A candidate's score is the mean IoU on held-out images of
 the *source* domains, mean over these; what a run scored on its target is never looked at. Candidates are compared on
 the same targets and seeds. The rule: the present default stays unless another candidate gains more than one standard
 error of the paired difference; then the best candidate is taken.
