@@ -10,7 +10,7 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.policies import ActorCriticPolicy
 from torch import Tensor, nn
 
-from common.averaging import Averager, reestimate_batch_norm
+from common.averaging import Averager, has_batch_statistics, reestimate_batch_norm
 from common.errors import InputError
 
 
@@ -56,7 +56,8 @@ class AveragedPPO(PPO):
         """
         if averaging is not None and self.use_sde:
             raise InputError("averaging cannot copy a policy with state-dependent noise; set use_sde=False")
-        if averaging is not None and averaging.reestimates and isinstance(self.observation_space, spaces.Dict):
+        dictionary = isinstance(self.observation_space, spaces.Dict)
+        if averaging is not None and averaging.reestimates and dictionary and has_batch_statistics(self.policy):
             raise InputError("buffers=reestimate needs array observations, not a dictionary; use buffers=average")
         self.averaging = averaging
         self._averaging_structure = None

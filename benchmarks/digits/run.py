@@ -102,7 +102,7 @@ def train(
     samples = torch.arange(len(labels)) if samples is None else samples
     torch.manual_seed(seed)
     network = DigitNetwork()
-    training = Classification(network, distillation, steps, (images[:2], labels[:2]), WAKD())
+    training = Classification(network, distillation, steps, (images[:2], labels[:2]), WAKD(buffers="average"))
     # Terms may have drawn their own initial weights: what they draw from here on does not depend on that.
     torch.manual_seed(seed)
     wall, processor = time.perf_counter(), time.process_time()

@@ -1,7 +1,7 @@
 """Weight averagers by name; any of them goes with any method."""
 
 from common.averaging.base import Averager, no_averaging
-from common.averaging.batch_norm import reestimate_batch_norm
+from common.averaging.batch_norm import has_batch_statistics, reestimate_batch_norm
 from common.averaging.configured import NO_AVERAGING, make_averager
 from common.averaging.ema import EMA
 from common.averaging.running_mean import RunningMean
@@ -25,6 +25,7 @@ __all__ = [
     "WAKD",
     "Averager",
     "RunningMean",
+    "has_batch_statistics",
     "make_averager",
     "no_averaging",
     "reestimate_batch_norm",

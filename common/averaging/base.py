@@ -6,6 +6,7 @@ from typing import ClassVar, Literal, Self
 
 from torch import nn
 
+from common.averaging.batch_norm import has_batch_statistics
 from common.averaging.running_mean import RunningMean
 from common.errors import InputError, NonFiniteLossError, choice
 
@@ -26,10 +27,12 @@ class Averager(nn.Module):
 
     Args:
         start: Part of training in [0, 1) after which iterates count: those with ``progress ≥ start``.
-        buffers: What becomes of BatchNorm's statistics, which belong to no average of weights: ``average`` averages
-            them like weights (an approximation without cost); with ``reestimate`` they are those of the latest
-            iterate, and wrong, until the adapter calls :func:`common.averaging.reestimate_batch_norm`.
-            Integer buffers are always those of the latest iterate.
+        buffers: What becomes of BatchNorm's statistics, which belong to no average of weights: with ``reestimate``
+            they are those of the latest iterate, and wrong, until the adapter calls
+            :func:`common.averaging.reestimate_batch_norm` (a pass over training inputs); ``average`` averages them
+            like weights, which costs nothing and can be far off where weights of early training count. A network
+            without such statistics has its floating-point buffers averaged either way. Integer buffers are always
+            those of the latest iterate.
         name: The averager's name in records.
 
     Raises:
@@ -49,6 +52,7 @@ class Averager(nn.Module):
         self.buffers_from = choice(buffers, BUFFERS, "buffers")
         self.name = name
         self.mean: RunningMean | None = None
+        self._has_batch_statistics = True  # until bind has seen the network
 
     def check(self, validation_available: bool, adapter: str) -> None:
         """Raise unless ``adapter`` can give what this averager needs.
@@ -65,14 +69,15 @@ class Averager(nn.Module):
     @property
     def reestimates(self) -> bool:
         """Whether BatchNorm's statistics are to be re-estimated before the averaged network is used."""
-        return self.buffers_from == "reestimate"
+        return self.buffers_from == "reestimate" and self._has_batch_statistics
 
     def bind(self, model: nn.Module) -> None:
         """Copy the network. Called once, before training and before a state is loaded."""
         self.mean = self._new_mean(model)
 
     def _new_mean(self, model: nn.Module) -> RunningMean:
-        return RunningMean(model, average_buffers=self.buffers_from == "average")
+        self._has_batch_statistics = has_batch_statistics(model)
+        return RunningMean(model, average_buffers=not self.reestimates)
 
     def _current(self) -> RunningMean:
         if self.mean is None:

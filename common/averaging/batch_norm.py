@@ -9,6 +9,11 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from common.errors import InputError
 
 
+def has_batch_statistics(model: nn.Module) -> bool:
+    """Whether a network has BatchNorm with running statistics."""
+    return any(isinstance(module, _BatchNorm) and module.running_mean is not None for module in model.modules())
+
+
 @torch.no_grad()
 def reestimate_batch_norm(
     model: nn.Module, batches: Iterable[Tensor], forward: Callable[[Tensor], object] | None = None

@@ -27,7 +27,7 @@ class EMA(Averager):
         self,
         decay: float = 0.999,
         start: float = 0.0,
-        buffers: Literal["average", "reestimate"] = "average",
+        buffers: Literal["average", "reestimate"] = "reestimate",
         name: str = "ema",
     ) -> None:
         super().__init__(start, buffers, name)

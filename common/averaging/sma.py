@@ -33,7 +33,7 @@ class SMA(Averager):
     needs_validation: ClassVar[bool] = True
 
     def __init__(
-        self, start: float = 0.02, buffers: Literal["average", "reestimate"] = "average", name: str = "sma"
+        self, start: float = 0.02, buffers: Literal["average", "reestimate"] = "reestimate", name: str = "sma"
     ) -> None:
         super().__init__(start, buffers, name)
         self.best: nn.Module | None = None

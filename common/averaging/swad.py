@@ -58,7 +58,7 @@ class SWAD(Averager):
         n_e: int = 6,
         r: float = 1.3,
         start: float = 0.0,
-        buffers: Literal["average", "reestimate"] = "average",
+        buffers: Literal["average", "reestimate"] = "reestimate",
         name: str = "swad",
     ) -> None:
         super().__init__(start, buffers, name)

@@ -23,6 +23,6 @@ class WAKD(Averager):
     """
 
     def __init__(
-        self, start: float = 0.1, buffers: Literal["average", "reestimate"] = "average", name: str = "wakd"
+        self, start: float = 0.1, buffers: Literal["average", "reestimate"] = "reestimate", name: str = "wakd"
     ) -> None:
         super().__init__(start, buffers, name)

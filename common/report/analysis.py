@@ -128,8 +128,8 @@ def _setting_notes(table: SettingTable) -> Iterator[str]:
     setting = table.setting
     if not setting.has_reference:
         yield (
-            f"no finished run of {setting.reference}, so no differences; train one (method={REFERENCE} is plain "
-            "training) with the same network, domains, seeds and steps"
+            f"no finished run of {setting.reference}, so no differences; train one with the same network, domains, "
+            f"seeds and steps{' (method=erm)' if setting.reference == REFERENCE else ''}"
         )
     if not setting.unseen:
         yield "the runs share no unseen domain; evaluate them on the same ones"

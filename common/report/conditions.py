@@ -51,10 +51,10 @@ def _prose(analysis: Analysis) -> str:
         "Where several domains make up the seen or unseen score, a run's score is the mean over them. Standard errors "
         f"come from {analysis.resamples:,} bootstrap resamples that draw seeds first and test items second; images of "
         "one group and episodes of one level are drawn together, and methods that share seeds or items share the "
-        "draws. The variance between seeds is made unbiased, and 95 % intervals and p-values are Student's, with "
-        "Satterthwaite's degrees of freedom (few seeds that disagree make them wide); intervals of probabilities "
-        "are percentiles of the resamples. A verdict needs p ≤ 0.05 after Holm's correction over the targets of one "
-        "task and network. Rows show the last weights of training unless they name others; "
+        "draws. The variance between seeds is corrected for their number, and 95 % intervals and p-values are "
+        "Student's, with Satterthwaite's degrees of freedom (few seeds that disagree make them wide); intervals of "
+        "probabilities are percentiles of the resamples. A verdict needs p ≤ 0.05 after Holm's correction over the "
+        "targets of one task and network. Rows show the last weights of training unless they name others; "
         "this report selects nothing by its score on an unseen domain."
     )
     return " ".join(sentences)

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from common.evaluation.bootstrap import Runs, hierarchical_bootstrap
 from common.evaluation.statistics import Interval
-from common.evaluation.uncertainty import Spread, leave_one_out, spread, t_interval, t_p_value
+from common.evaluation.uncertainty import jackknife, spread, t_interval, t_p_value
 from common.report.items import read_items
 from common.report.results import Domain
 from common.report.settings import AGGREGATES, STATISTICS, Aggregate, Setting
@@ -43,7 +43,11 @@ class Part:
 
 @dataclasses.dataclass(frozen=True)
 class Estimate:
-    """An aggregated score or difference; without items of every run there is neither interval nor p-value."""
+    """An aggregated score or difference.
+
+    Without items of every run there is neither interval nor p-value. Where a method has one seed, there is no p-value,
+    and the interval covers no more of it than the choice of items.
+    """
 
     value: float
     interval: Interval | None
@@ -78,27 +82,28 @@ def score(label: str, parts: Sequence[Part]) -> Estimate:
     drawn = _resampled(label, parts)
     if drawn is None:
         return Estimate(value, None, None)
-    return _estimate(value, drawn, _left_out(label, parts), _clusters([label], parts))
+    return _estimate(value, drawn, _moves(label, parts), _clusters([label], parts))
 
 
 def difference(label: str, reference: str, parts: Sequence[Part]) -> Estimate:
-    """A method's score minus the reference's; runs of equal seeds are pairs."""
+    """A method's score minus the reference's; where both have the same seeds, runs of a seed are pairs."""
     value = _observed(label, parts) - _observed(reference, parts)
     ours, theirs = _resampled(label, parts), _resampled(reference, parts)
     if ours is None or theirs is None:
         return Estimate(value, None, None)
     strata: list[Floats] = []
-    for part, mine, other in zip(parts, _left_out(label, parts), _left_out(reference, parts), strict=True):
+    for part, mine, other in zip(parts, _moves(label, parts), _moves(reference, parts), strict=True):
         paired = part.seeds(label) == part.seeds(reference)
         strata += [mine - other] if paired else [mine, other]
     return _estimate(value, ours - theirs, strata, _clusters([label, reference], parts))
 
 
-def _estimate(value: float, drawn: Floats, left_out: Sequence[Floats], clusters: int) -> Estimate:
+def _estimate(value: float, drawn: Floats, moves: Sequence[Floats], clusters: int) -> Estimate:
     if np.isnan(drawn).all() or np.isnan(value):
         return Estimate(value, None, None)
-    found: Spread = spread(drawn, left_out, clusters)
-    return Estimate(value, t_interval(value, found), t_p_value(value, found))
+    found = spread(drawn, moves, clusters)
+    repeated = all(len(values) > 1 for values in moves)
+    return Estimate(value, t_interval(value, found), t_p_value(value, found) if repeated else None)
 
 
 def _observed(label: str, parts: Sequence[Part]) -> float:
@@ -111,8 +116,8 @@ def over_runs(scores: Iterable[Floats], how: Callable[[Floats], object]) -> floa
     return float("nan") if np.isnan(runs).any() else float(how(runs))  # type: ignore[arg-type]
 
 
-def _left_out(label: str, parts: Sequence[Part]) -> list[Floats]:
-    return leave_one_out([part.scores(label) for part in parts], aggregate(parts))
+def _moves(label: str, parts: Sequence[Part]) -> list[Floats]:
+    return jackknife([part.scores(label) for part in parts], aggregate(parts))
 
 
 def _resampled(label: str, parts: Sequence[Part]) -> Floats | None:

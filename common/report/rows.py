@@ -18,7 +18,7 @@ class Difference:
         interval: 95 % interval of it; ``None`` without ``items.npz``.
         probability: Probability that a run of the method beats a run of the reference.
         probability_interval: 95 % interval of it.
-        p_value: Two-sided, of the same t statistic as the interval; ``None`` without items.
+        p_value: Two-sided, of the same t statistic as the interval; ``None`` without items or with one seed.
         adjusted: ``p_value`` after Holm's correction over the targets.
         fewest_seeds: The smaller number of seeds of the two (the smallest over targets).
     """

@@ -163,8 +163,8 @@ class Normed(BaseFeaturesExtractor):
         super().__init__(observation_space, 8)
         self.layers = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Tanh())
 
-    def forward(self, observations: Tensor) -> Tensor:
-        features: Tensor = self.layers(observations)
+    def forward(self, observations: Any) -> Tensor:
+        features: Tensor = self.layers(observations["state"] if isinstance(observations, dict) else observations)
         return features
 
 
@@ -195,8 +195,10 @@ def test_policies_that_cannot_be_averaged_are_refused_at_construction() -> None:
             return {"state": observation}
 
     env = make_vec_env(Dictionary, 4)  # type: ignore[arg-type]
+    normed = {"features_extractor_class": Normed}
     with pytest.raises(InputError, match="use buffers=average"):
-        DistilledPPO("MultiInputPolicy", env, averaging=WAKD(buffers="reestimate"))
+        DistilledPPO("MultiInputPolicy", env, averaging=WAKD(), policy_kwargs=normed)
+    DistilledPPO("MultiInputPolicy", env, averaging=WAKD(buffers="average"), policy_kwargs=normed)
     model = DistilledPPO("MultiInputPolicy", env, averaging=WAKD(start=0.0), **SMALL)
     states = watch(model)
     assert_mean(model.learn(64).averaged_policy(), states)

@@ -105,7 +105,10 @@ def assert_equal(first: nn.Module, second: nn.Module) -> None:
 
 @pytest.mark.parametrize("channels_last", [False, True])
 def test_the_average_is_the_mean_of_the_weights_after_each_step(batches: list[Batch], channels_last: bool) -> None:
-    plain, averaging = module(channels_last=channels_last), module(WAKD(start=0.5), channels_last=channels_last)
+    plain, averaging = (
+        module(channels_last=channels_last),
+        module(WAKD(start=0.5, buffers="average"), channels_last=channels_last),
+    )
     fit(plain, batches)
     _, states = fit(averaging, batches)
     assert_equal(averaging.network, plain.network)  # averaging only reads
@@ -119,7 +122,7 @@ def test_the_average_is_the_mean_of_the_weights_after_each_step(batches: list[Ba
 
 
 def test_a_step_is_one_of_the_optimiser_not_a_batch(batches: list[Batch]) -> None:
-    student = module(WAKD(start=0.0))
+    student = module(WAKD(start=0.0, buffers="average"))
     _, states = fit(student, batches, steps=2, accumulate_grad_batches=2)
     assert len(states) == 4
     assert student.averaging is not None and student.averaging._current().count == 2
@@ -152,7 +155,7 @@ class WatchedSMA(Watched, SMA):
 def test_the_validation_loss_is_the_cross_entropy_of_source_domains(
     batches: list[Batch], averager: Any, unseen: bool
 ) -> None:
-    averaging = averager(start=0.0)
+    averaging = averager(start=0.0, buffers="average")
     names = {"source_names": ["a"], "unseen_names": ["target"]} if unseen else {}
     student = module(averaging, **names)
     trainer, states = fit(student, batches, val_check_interval=2, check_val_every_n_epoch=None)
@@ -179,11 +182,11 @@ def test_the_validation_loss_is_the_cross_entropy_of_source_domains(
 
 
 def test_what_averaging_needs_is_asked_for_before_the_first_step(batches: list[Batch]) -> None:
-    swad = module(SWAD())
+    swad = module(SWAD(buffers="average"))
     with pytest.raises(InputError, match="averaging=swad needs a validation loss on source domains, which this Train"):
         fit(swad, batches)
     with pytest.raises(InputError, match="buffers=reestimate needs training batches; fit with a data module"):
-        fit(module(WAKD(buffers="reestimate")), batches)
+        fit(module(WAKD()), batches)
     with pytest.raises(InputError, match="nothing is averaged"):
         module().averaged_network()
 
@@ -199,7 +202,14 @@ def test_batch_statistics_are_reestimated_from_training_batches(batches: list[Ba
     assert_equal(student.averaged_network(), expected)
 
 
-@pytest.mark.parametrize("averager", [lambda: WAKD(start=0.3), lambda: SMA(0.0), lambda: SWAD(n_s=1, n_e=1, r=1.0)])
+@pytest.mark.parametrize(
+    "averager",
+    [
+        lambda: WAKD(0.3, "average"),
+        lambda: SMA(0.0, "average"),
+        lambda: SWAD(n_s=1, n_e=1, r=1.0, buffers="average"),
+    ],
+)
 def test_lightnings_checkpoints_keep_the_average(batches: list[Batch], averager: Any, tmp_path: Path) -> None:
     options = {"val_check_interval": 1, "check_val_every_n_epoch": None}
     whole = module(averager())

@@ -208,3 +208,16 @@ def test_a_wrong_key_or_value_in_a_configuration_is_one_line() -> None:
     ):
         with pytest.raises(InputError, match=message):
             build({"_target_": "common.averaging.WAKD"} | change, "averaging")
+
+
+@pytest.mark.parametrize("name", AVERAGERS)
+def test_only_batch_statistics_are_re_estimated(name: str) -> None:
+    for network, reestimates in (
+        (nn.Linear(2, 2), False),
+        (nn.BatchNorm1d(2, track_running_stats=False), False),
+        (nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2)), True),
+    ):
+        averager = _averager(name)
+        assert averager.reestimates  # unless the network shows that there is nothing to re-estimate
+        averager.bind(network)
+        assert averager.reestimates == reestimates

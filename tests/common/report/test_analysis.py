@@ -62,6 +62,7 @@ def test_few_seeds_are_named(tmp_path: Path, write: SimpleNamespace, seeds: int)
     assert ("one seed proves nothing" in notes) == (seeds == 1)
     assert ("fewer than 5 seeds" in notes) == (seeds == 3)
     assert (rows["dusk", "kd"]["verdict"] == "one seed") == (seeds == 1)
+    assert (rows["dusk", "kd"]["p_value"] == "") == (seeds == 1)
     assert float(rows["dusk", "kd"]["difference_low"]) < float(rows["dusk", "kd"]["difference_high"])
 
 
@@ -186,3 +187,14 @@ def test_any_method_can_be_the_reference(tmp_path: Path, write: SimpleNamespace)
     assert difference.value == -back.value != 0
     assert difference.interval == pytest.approx((-back.interval.high, -back.interval.low))
     assert difference.p_value == back.p_value
+
+
+def test_runs_of_other_seeds_are_compared_without_pairs(tmp_path: Path, write: SimpleNamespace) -> None:
+    for seed in range(3):
+        run = write.segmentation_run(tmp_path / "runs" / f"erm-{seed}", "erm", seed)
+        write.renamed(run, tmp_path / "runs" / f"same-{seed}", "same")
+        write.segmentation_run(tmp_path / "runs" / f"other-{seed}", "other", seed + 7)
+    rows, _ = table(tmp_path / "runs")
+    assert rows["dusk", "same"]["difference"] == rows["dusk", "same"]["difference_high"] == "0"
+    width = [float(rows["dusk", "other"][f"difference_{end}"]) for end in ("low", "high")]
+    assert width[0] < float(rows["dusk", "other"]["difference"]) < width[1]
