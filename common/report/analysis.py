@@ -86,7 +86,8 @@ def analyse(
         ]
         if len({setting.target for setting in family}) > 1:
             over_targets.append(TargetsTable(family, compare(drawn)))
-    return Analysis(reference, tables, over_targets, _all_notes(tables), collection.skipped, resamples)
+    notes = [*_all_notes(tables), *_balance_notes(over_targets)]
+    return Analysis(reference, tables, over_targets, notes, collection.skipped, resamples)
 
 
 def _domain_scores(setting: Setting, resamples: int, seed: int) -> dict[str, DomainScores]:
@@ -106,6 +107,17 @@ def _all_notes(tables: Sequence[SettingTable]) -> list[str]:
         for note in (*_seed_notes(table), *_setting_notes(table), *_compute_notes(table.setting)):
             about.setdefault(note, []).append(f"{table.setting.task} · {table.setting.target}")
     return [f"{', '.join(dict.fromkeys(where))}: {note}" for note, where in about.items()]
+
+
+def _balance_notes(tables: Sequence[TargetsTable]) -> Iterator[str]:
+    for table in tables:
+        compared = any(setting.has_reference for setting in table.settings)
+        uneven = [row.label for row in table.rows if compared and row.difference is None and not row.is_reference]
+        if uneven:
+            yield (
+                f"{table.title}: {', '.join(uneven)} and {table.settings[0].reference} have other numbers of seeds on "
+                "some targets, so no difference over targets; train the missing ones"
+            )
 
 
 def _seed_notes(table: SettingTable) -> Iterator[str]:

@@ -15,7 +15,8 @@ def compare(parts: Sequence[Part]) -> list[Row]:
 
     Args:
         parts: Settings of one task with their unseen domains' resamples. A method that is missing from some is
-            aggregated over those that have it.
+            aggregated over those that have it. Over several, there is a difference only to as many runs of the
+            reference on each.
     """
     reference = parts[0].setting.reference
     labels = sorted(
@@ -45,8 +46,10 @@ def _row(label: str, parts: Sequence[Part]) -> Row:
 def _difference(label: str, parts: Sequence[Part]) -> Difference | None:
     if not parts or label == (reference := parts[0].setting.reference):
         return None
-    found = difference(label, reference, parts)
     pairs = [(part.scores(label), part.scores(reference)) for part in parts]
+    if len(parts) > 1 and any(len(ours) != len(theirs) for ours, theirs in pairs):
+        return None  # targets would weigh otherwise in one than in the other, and that would look like a difference
+    found = difference(label, reference, parts)
     probabilities = None
     if found.interval is not None:
         drawn = [probability_of_improvement(part.resamples[label], part.resamples[reference]) for part in parts]

@@ -198,3 +198,21 @@ def test_runs_of_other_seeds_are_compared_without_pairs(tmp_path: Path, write: S
     assert rows["dusk", "same"]["difference"] == rows["dusk", "same"]["difference_high"] == "0"
     width = [float(rows["dusk", "other"][f"difference_{end}"]) for end in ("low", "high")]
     assert width[0] < float(rows["dusk", "other"]["difference"]) < width[1]
+
+
+def test_unequal_numbers_of_runs_are_not_compared_over_targets(tmp_path: Path, write: SimpleNamespace) -> None:
+    # Twins, one of which lacks a seed on the easier target: pooling runs would show a difference.
+    for target, errors in (("dusk", 0.1), ("fog", 0.6)):
+        for seed in range(3):
+            domains = (("day", True, 0.1), (target, False, errors))
+            run = write.segmentation_run(
+                tmp_path / "runs" / target / f"erm-{seed}", "erm", seed, domains, target=target
+            )
+            write.renamed(run, tmp_path / "runs" / target / f"twin-{seed}", "twin")
+            if (target, seed) != ("dusk", 2):
+                write.renamed(run, tmp_path / "runs" / target / f"short-{seed}", "short")
+    rows, notes = table(tmp_path / "runs")
+    assert rows["*", "twin"]["difference"] == "0"
+    assert rows["*", "short"]["difference"] == ""
+    assert rows["dusk", "short"]["difference"] != ""
+    assert ": short and erm have other numbers of seeds on some targets" in notes
