@@ -1,7 +1,7 @@
 """Write the README's measured results and its picture from the committed data.
 
-``python benchmarks/readme.py`` rewrites the README between its ``results`` marks from ``benchmarks/results`` and
-``benchmarks/speed/results``; ``--check`` only says whether that would change it. ``--demo FOLDER`` first takes the
+``python benchmarks/readme.py`` rewrites the README between its ``results`` marks from the ``results`` folders in
+``benchmarks``; ``--check`` only says whether that would change it. ``--demo FOLDER`` first takes the
 demo's table and picture from a finished ``make demo``.
 """
 
@@ -15,6 +15,7 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).parents[1])
 
+from benchmarks.effect import state_diversity, table
 from benchmarks.speed import machine
 from benchmarks.speed.run import TARGETS
 from common.records import Run, item_key, write_atomically
@@ -75,7 +76,53 @@ def draw(runs: Path, path: Path) -> None:
 
 def results() -> str:
     """The README's section as Markdown."""
-    return "\n".join([*_demo(), "", *_speed()])
+    return "\n".join([*_effect(), "", _diversity(), "", *_demo(), "", *_speed()])
+
+
+def _effect() -> list[str]:
+    """Differences to plain training over the grids' targets, with the last and with averaged weights."""
+    parts = {"core": "three unseen targets, mIoU", "policies": "CoinRun, unseen levels, return"}
+    columns: dict[str, dict[str, str]] = {}
+    for name, what in parts.items():
+        for file, suffix, weights in (
+            (name, "", "last weights"),
+            (f"{name}_averaged", table.AVERAGED, "both averaged"),
+        ):
+            rows = [row for row in table.read(file) if row["target"] == "*" or name == "policies"]
+            columns[f"{what}: {weights}"] = {
+                row["method"].removesuffix(suffix): table.difference(row)
+                for row in rows
+                if row["method"].endswith(table.AVERAGED) == bool(suffix)
+            }
+    methods = [method for method in dict.fromkeys(name for own in columns.values() for name in own) if method != "erm"]
+    seeds = {name: min(int(row["seeds"]) for row in table.read(name)) for name in parts}
+    return [
+        "Difference to plain training of equally many steps, in points [95 %], on "
+        f"targets never trained on; {seeds['core']} seeds for segmentation, {seeds['policies']} for policies; `*`: "
+        "p ≤ 0.05 ([every target, the teachers' cost and the conditions](benchmarks/effect/results.md)):",
+        "",
+        "| method | " + " | ".join(columns) + " |",
+        "|---|" + "---|" * len(columns),
+        *(
+            f"| `{method}` | " + " | ".join(own.get(method, "") or "–" for own in columns.values()) + " |"
+            for method in methods
+        ),
+    ]
+
+
+def _diversity() -> str:
+    """What the states are worth that a policy is distilled on."""
+    rows = state_diversity.rows_of(state_diversity.RESULTS)
+    unseen = {
+        name: [row["unseen"] for row in rows if row["student"] == name]
+        for name in ("teacher one", "student one", "mixed one")
+    }
+    teacher, student, mixed = (f"{100 * sum(values) / len(values):.0f} %" for values in unseen.values())
+    return (
+        f"Whose states a policy is distilled on (`driver=`), {len(unseen['mixed one'])} seeds, a perfect teacher and "
+        f"{state_diversity.SEEN_LEVELS} levels of four rooms: students solve {teacher} of unseen levels from the "
+        f"teacher's states alone, {student} from their own and {mixed} from mixed ones."
+    )
 
 
 def _demo() -> list[str]:

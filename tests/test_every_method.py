@@ -105,7 +105,8 @@ def method(name: str, task: str) -> Distillation:
 
 
 def averager(name: str) -> Averager:
-    made = build(configured("averaging", name), "averaging")
+    # The loaders here are lists of batches, which no adapter takes images from for a pass of its own.
+    made = build(configured("averaging", name) | {"buffers": "average"}, "averaging")
     assert isinstance(made, Averager)
     return made
 

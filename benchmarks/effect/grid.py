@@ -5,7 +5,7 @@ second run. A finished cell is never run again: stop and start as you like. Grid
 
 - ``core``: segmentation of nuclei (held-out stain) and of CoinRun frames (held-out look), seven methods, five seeds;
 - ``policies``: PPO on CoinRun, five methods, three seeds;
-- ``settings``: what ``defaults.py`` chooses the default settings from, beside the core grid's cells.
+- ``settings``, ``buffers``: what ``defaults.py`` chooses the default settings from, beside the core grid's cells.
 
     python benchmarks/effect/grid.py core --nuclei DIR     # what is missing, two processes of one thread, then results
     python benchmarks/effect/grid.py core --collect        # results of the finished cells only
@@ -117,8 +117,14 @@ GRIDS: Mapping[str, Grid] = {
         ("generated",),
         {f"kddg_n{value}": ("method=kddg", f"strength.threshold={value}") for value in (0.9, 0.99, 0.999)}
         | {f"kd_w{value}": ("method=kd", f"strength.kd={value}") for value in (0.3, 1.0)}
-        | {f"sd_dropout_w{value}": ("method=sd_dropout", f"strength.sd_dropout.end={value}") for value in (0.03, 0.3)}
-        | {"erm_buffers_average": ("method=erm", "averaging.buffers=average")},
+        | {f"sd_dropout_w{value}": ("method=sd_dropout", f"strength.sd_dropout.end={value}") for value in (0.03, 0.3)},
+        2,
+        SEGMENTATION,
+    ),
+    "buffers": Grid(
+        "kdseg",
+        ("purple_on_white", "fluorescence", "generated"),
+        {"erm_buffers_average": ("method=erm", "averaging.buffers=average")},
         2,
         SEGMENTATION,
     ),

@@ -70,7 +70,23 @@ def section(name: str, title: str, targets: dict[str, str]) -> list[str]:
             *comparison(other, f"erm{AVERAGED}"),
             "",
         ]
+    if twins := same_runs(name):
+        lines += [
+            f"{' and '.join(f'`{method}`' for method in twins)} came to the same scores with every seed and either "
+            "weights: the filter of `kddg` never opened, because no student was ever surer of a label than its "
+            "threshold.",
+            "",
+        ]
     return lines
+
+
+def same_runs(name: str) -> tuple[str, str] | None:
+    """KD and KDDG, where they have the same scores in every cell."""
+    scores = {
+        method: {(row["target"], row["seed"]): row["scores"] for row in rows_of(name) if row["method"] == method}
+        for method in ("kd", "kddg")
+    }
+    return ("kd", "kddg") if scores["kd"] == scores["kddg"] else None
 
 
 def conditions(name: str) -> list[str]:

@@ -8,7 +8,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from benchmarks.effect import defaults
+from benchmarks.effect import defaults, table
 from benchmarks.effect import grid as benchmark
 from benchmarks.effect.grid import GRIDS, Cell
 from common.configuration import check_settings, config_directory
@@ -107,7 +107,16 @@ def test_the_target_selects_nothing() -> None:
 
 
 def test_candidates_of_a_decision_are_cells_of_the_grids() -> None:
-    methods = {*GRIDS["core"].methods, *GRIDS["settings"].methods}
+    methods = {name for grid in GRIDS.values() for name in grid.methods}
     for decision in defaults.DECISIONS:
         assert {candidate.method for candidate in decision.candidates.values()} <= methods
         assert {decision.before, decision.default()} <= set(decision.candidates)
+
+
+def test_the_page_is_that_of_the_committed_data() -> None:
+    assert table.PAGE.read_text(encoding="utf-8") == table.page(), "run benchmarks/effect/table.py"
+
+
+def test_defaults_are_the_chosen_ones() -> None:
+    chosen = {title: choice.value for title, choice in defaults.choices().items()}
+    assert {decision.title: decision.default() for decision in defaults.DECISIONS} == chosen
