@@ -16,6 +16,7 @@ if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).parents[1])
 
 from benchmarks.effect import state_diversity, table
+from benchmarks.effect.table import percent
 from benchmarks.speed import machine
 from benchmarks.speed.run import TARGETS
 from common.records import Run, item_key, write_atomically
@@ -145,16 +146,12 @@ def _demo() -> list[str]:
         difference = "–"
         if row["difference"]:
             low, high = row["difference_low"], row["difference_high"]
-            difference = f"{_percent(row['difference'], True)} [{_percent(low, True)}, {_percent(high, True)}]"
+            difference = f"{percent(row['difference'], True)} [{percent(low, True)}, {percent(high, True)}]"
         lines.append(
-            f"| {row['target']} | `{row['method']}` | {row['seeds']} | {row['metric']} (%) | {_percent(row['seen'])} "
-            f"| {_percent(row['unseen'])} | {difference} | {float(row['relative_cost']):.2f} |"
+            f"| {row['target']} | `{row['method']}` | {row['seeds']} | {row['metric']} (%) | {percent(row['seen'])} "
+            f"| {percent(row['unseen'])} | {difference} | {float(row['relative_cost']):.2f} |"
         )
     return lines
-
-
-def _percent(value: str, signed: bool = False) -> str:
-    return f"{100 * float(value):{'+' if signed else ''}.1f}"
 
 
 def _speed() -> list[str]:
