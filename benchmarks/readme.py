@@ -19,7 +19,9 @@ from benchmarks.effect import state_diversity, table
 from benchmarks.effect.table import percent
 from benchmarks.speed import machine
 from benchmarks.speed.run import TARGETS
-from common.records import Run, item_key, write_atomically
+from common.runs.disk import write_atomically
+from common.runs.folder import Run
+from common.runs.items import item_key
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -100,7 +102,8 @@ def _effect() -> list[str]:
     return [
         "Difference to plain training of equally many steps, in points [95 %], on "
         f"targets never trained on; {seeds['core']} seeds for segmentation, {seeds['policies']} for policies; `*`: "
-        "p ≤ 0.05 ([every target, the teachers' cost and the conditions](benchmarks/effect/results.md)):",
+        "p ≤ 0.05 after Holm's correction over methods and targets "
+        "([every target, the teachers' cost and the conditions](benchmarks/effect/results.md)):",
         "",
         "| method | " + " | ".join(columns) + " |",
         "|---|" + "---|" * len(columns),

@@ -5,18 +5,22 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from common.configuration import check_settings, config_directory
-from common.errors import InputError, NonFiniteLossError
+from common.errors import AlreadyFinishedError, InputError, Interrupted, NonFiniteLossError
+from common.runs.naming import CHANGES, changes
 
 S = TypeVar("S")
 FULL_ERROR = "HYDRA_FULL_ERROR"
+MISTAKES = (InputError, NonFiniteLossError, HydraException, OmegaConfBaseException, OSError)
 
 
 def run(config_name: str, settings: type[S], task: Callable[[S], object]) -> None:
@@ -24,7 +28,11 @@ def run(config_name: str, settings: type[S], task: Callable[[S], object]) -> Non
 
     Hydra's own flags work: ``--help``, ``--cfg job``, ``--multirun``. A mistake in the configuration or
     the data, or a file that cannot be read or written, prints ``error: …`` in one line on standard error
-    and exits with status 2; a non-finite loss exits with status 3. ``HYDRA_FULL_ERROR=1`` shows the traceback.
+    and exits with status 2; a non-finite loss exits with status 3; a signal with 128 and its number.
+    ``HYDRA_FULL_ERROR=1`` shows the traceback.
+
+    In a sweep on this machine, a job that fails says so and the others go on; the status is that of the first that
+    failed. A job whose run is there already, finished, is passed over.
 
     Args:
         config_name: The primary configuration, such as ``kdrl/train``.
@@ -34,14 +42,19 @@ def run(config_name: str, settings: type[S], task: Callable[[S], object]) -> Non
     given = os.environ.get(FULL_ERROR)
     show_trace = given == "1"
     composed = False
+    sweep = _Sweep()
 
     @hydra.main(version_base="1.3", config_path=str(config_directory()), config_name=config_name)
     def program(config: DictConfig) -> None:
         nonlocal composed
         composed = True
+        sweep.jobs += 1
         # Caught here already: Hydra adds a line of its own to what leaves the job.
-        with one_line_errors(show_trace):
-            task(check_settings(OmegaConf.to_container(config, resolve=True, throw_on_missing=True), settings))
+        with one_line_errors(show_trace, sweep if _is_local_sweep() else None):
+            values = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+            assert isinstance(values, dict)
+            _name_changes(config, values)
+            task(check_settings(values, settings))
 
     # Hydra prints its own, longer messages unless it is told to raise.
     os.environ[FULL_ERROR] = "1"
@@ -56,18 +69,70 @@ def run(config_name: str, settings: type[S], task: Callable[[S], object]) -> Non
         os.environ.pop(FULL_ERROR)
         if given is not None:
             os.environ[FULL_ERROR] = given
+    if sweep.failed:
+        print(f"{len(sweep.failed)} of {sweep.jobs} jobs failed; the same sweep runs those alone", file=sys.stderr)
+        sys.exit(sweep.failed[0])
+
+
+class _Sweep:
+    """What has come of a sweep's jobs so far: how many there were, and the statuses of those that failed."""
+
+    def __init__(self) -> None:
+        self.jobs = 0
+        self.failed: list[int] = []
+
+
+def _is_local_sweep() -> bool:
+    # Other launchers run jobs in processes of their own, whose failures are theirs to tell.
+    config = HydraConfig.get()
+    return config.mode == RunMode.MULTIRUN and str(config.launcher._target_).endswith(".BasicLauncher")
+
+
+def _name_changes(config: DictConfig, values: dict[Any, Any]) -> None:
+    """Fill in what the run's default folder says of the differences to the defaults."""
+    folder = values.get("run_dir")
+    if isinstance(folder, str) and CHANGES in folder:
+        folder = folder.replace("{data}", str(HydraConfig.get().runtime.choices.get("data")))
+        values["run_dir"] = folder.replace(CHANGES, changes(config))
 
 
 @contextlib.contextmanager
-def one_line_errors(show_trace: bool = False) -> Iterator[None]:
-    """Turn mistakes in the input into ``error: …`` on standard error and exit status 2 (3: non-finite loss)."""
+def one_line_errors(show_trace: bool = False, sweep: _Sweep | None = None) -> Iterator[None]:
+    """Turn mistakes in the input into ``error: …`` on standard error and exit status 2 (3: non-finite loss).
+
+    Args:
+        show_trace: Whether to raise them instead.
+        sweep: Where a job of a sweep notes its failure instead of ending the program.
+    """
     try:
         yield
-    except (InputError, NonFiniteLossError, HydraException, OmegaConfBaseException, OSError) as error:
+    except MISTAKES as error:
         if show_trace:
             raise
-        print(f"error: {one_line(error)}", file=sys.stderr)
-        sys.exit(3 if isinstance(error, NonFiniteLossError) else 2)
+        if sweep is None:
+            print(_printable(f"error: {one_line(error)}"), file=sys.stderr)
+            sys.exit(_status(error))
+        job = " ".join(HydraConfig.get().overrides.task)
+        if isinstance(error, AlreadyFinishedError):
+            print(_printable(f"finished already: {job}"), flush=True)
+            return
+        print(_printable(f"error: {one_line(error)} (job {sweep.jobs}: {job})"), file=sys.stderr)
+        sweep.failed.append(_status(error))
+    except (Interrupted, KeyboardInterrupt) as error:
+        if show_trace and isinstance(error, KeyboardInterrupt):
+            raise
+        print(error.message if isinstance(error, Interrupted) else "interrupted", file=sys.stderr)
+        sys.exit(128 + (error.signal_number if isinstance(error, Interrupted) else 2))
+
+
+def _status(error: Exception) -> int:
+    return 3 if isinstance(error, NonFiniteLossError) else 2
+
+
+def _printable(text: str) -> str:
+    """Names come from folders of others, too: none steers the terminal, and none fills it."""
+    line = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
+    return line if len(line) <= 2000 else f"{line[:1999]}…"
 
 
 def one_line(error: Exception) -> str:

@@ -11,20 +11,21 @@ class TrainingClock:
     def __init__(self) -> None:
         self.restart()
 
-    def restart(self) -> None:
-        """Begin again at zero."""
-        self._started = time.perf_counter()
-        self._paused = 0.0
+    def restart(self, seconds: float = 0.0) -> None:
+        """Begin again, at zero or where an interrupted training stood."""
+        self._started = time.perf_counter() - seconds
+        self._halted: float | None = None
 
     def seconds(self) -> float:
         """Seconds trained so far."""
-        return time.perf_counter() - self._started - self._paused
+        return (time.perf_counter() if self._halted is None else self._halted) - self._started
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
         """Work inside does not count."""
-        started = time.perf_counter()
+        self._halted = time.perf_counter()
         try:
             yield
         finally:
-            self._paused += time.perf_counter() - started
+            self._started += time.perf_counter() - self._halted
+            self._halted = None

@@ -3,15 +3,18 @@
 Hydra composes the configuration; :func:`build` turns a node with a ``_target_`` into an object
 after checking the target, every key and every type, so that a mistake is one line before
 anything is trained or written.
+
+A run's folder must be safe to evaluate. So a ``_target_`` is looked up and never imported: each place in the
+configuration has a table of the classes it can be, and within it :data:`PARTS` is the table of what an argument can be,
+if the signature says that it takes such an object.
 """
 
 import contextlib
 import difflib
 import inspect
-import pkgutil
 import types
 import typing
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,30 +23,21 @@ import yaml
 
 import common
 from common.errors import InputError
+from common.runs.disk import read_text
+from common.schedule import LinearSchedule
+from common.terms import TERMS
 
 S = TypeVar("S")
+Choices = Mapping[str, type]
+"""What a ``_target_`` can name, and the class that it stands for."""
 
-# A run's folder must be safe to evaluate: a configuration can name classes and functions of ours and some classes of
-# these packages, and nothing that loads code or pickles.
-OUR_PACKAGES = ("common", "kdrl", "kdseg")
-ALLOWED_PACKAGES = (
-    *OUR_PACKAGES,
-    "torch",
-    "segmentation_models_pytorch",
-    "stable_baselines3",
-    "albumentations",
-    "pytorch_lightning",
-)
-# Of other packages only what networks, optimisers and augmentations are made of: loggers and writers, for example,
-# open files when they are made. By name, since importing them all takes seconds.
-ALLOWED_BASES = (
-    "torch.nn.modules.module.Module",
-    "torch.optim.optimizer.Optimizer",
-    "torch.optim.lr_scheduler.LRScheduler",
-    "albumentations.core.transforms_interface.BasicTransform",
-    "albumentations.core.composition.BaseCompose",
-)
-FORBIDDEN_MODULES = ("torch.hub", "torch.jit", "torch.package", "torch.utils.cpp_extension", "torch.serialization")
+PARTS: Choices = {
+    "common.schedule.LinearSchedule": LinearSchedule,
+    **{f"common.terms.{kind.__name__}": kind for kind in TERMS.values()},
+}
+
+# No configuration of ours is deeper.
+_DEEPEST = 50
 
 
 def config_directory() -> Path:
@@ -55,30 +49,26 @@ def config_directory() -> Path:
     raise FileNotFoundError(f"no configs folder beside {package}; the installation is broken")
 
 
-def build(node: Mapping[str, Any], where: str, **extra: Any) -> Any:
+def build(node: Mapping[str, Any], where: str, choices: Choices, **extra: Any) -> Any:
     """Build the object that a configuration node describes.
-
-    Nested nodes with a ``_target_`` are built first.
 
     Args:
         node: A mapping with ``_target_`` and keyword arguments.
         where: The node's place in the configuration, for messages.
+        choices: What it can be.
         extra: Arguments that code adds to those of the node.
 
     Raises:
-        InputError: a target outside :data:`ALLOWED_PACKAGES`, an unknown or missing key, a wrong
-            type, or a value the constructor refuses.
+        InputError: a target that is not among the choices, an unknown or missing key, a wrong type, or a value the
+            constructor refuses.
     """
-    return build_partial(node, where)(**extra)
+    return build_partial(node, where, choices)(**extra)
 
 
-def build_partial(node: Mapping[str, Any], where: str) -> Callable[..., Any]:
+def build_partial(node: Mapping[str, Any], where: str, choices: Choices) -> Callable[..., Any]:
     """Like :func:`build`, with arguments that only later code knows: call the result with them."""
-    if "_target_" not in node:
-        raise InputError(f"{where} has no _target_; it must name a class")
-    target = _locate(node["_target_"], where)
-    nested = {str(key): _build_nested(value, f"{where}.{key}") for key, value in node.items() if key != "_target_"}
-    arguments = check_arguments(target, nested, where)
+    target = _choose(node, where, choices)
+    arguments = check_arguments(target, {str(key): value for key, value in node.items() if key != "_target_"}, where)
 
     def complete(*positional: Any, **extra: Any) -> Any:
         try:
@@ -91,32 +81,14 @@ def build_partial(node: Mapping[str, Any], where: str) -> Callable[..., Any]:
     return complete
 
 
-def _build_nested(value: Any, where: str) -> Any:
-    if isinstance(value, Mapping):
-        if "_target_" in value:
-            return build(value, where)
-        return {key: _build_nested(item, f"{where}.{key}") for key, item in value.items()}
-    if isinstance(value, list):
-        return [_build_nested(item, f"{where}[{number}]") for number, item in enumerate(value)]
-    return value
-
-
-def _locate(name: object, where: str) -> Any:
-    refusal = InputError(f"{where}._target_={name!r} is refused; use a class of: {', '.join(ALLOWED_PACKAGES)}")
-    if not isinstance(name, str) or name.split(".")[0] not in ALLOWED_PACKAGES:
-        raise refusal
-    try:
-        target = pkgutil.resolve_name(name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise InputError(f"{where}._target_={name!r} does not exist") from error
-    # "torch.os.system" is reached through torch but does not belong to it.
-    module = getattr(target, "__module__", None) or ""
-    bases = {f"{base.__module__}.{base.__qualname__}" for base in getattr(target, "__mro__", ())}
-    ours = callable(target) and module.split(".")[0] in OUR_PACKAGES
-    theirs = module.split(".")[0] in ALLOWED_PACKAGES and not bases.isdisjoint(ALLOWED_BASES)
-    if not (ours or theirs) or module.startswith(FORBIDDEN_MODULES):
-        raise refusal
-    return target
+def _choose(node: Mapping[str, Any], where: str, choices: Choices) -> type:
+    if "_target_" not in node:
+        raise InputError(f"{where} has no _target_; use one of: {', '.join(choices)}")
+    name = node["_target_"]
+    if isinstance(name, str) and name in choices:
+        return choices[name]
+    nearest = _nearest(name, list(choices)) if isinstance(name, str) else ""
+    raise InputError(f"{where}._target_={shown(name)} is refused; use one of: {', '.join(choices)}{nearest}")
 
 
 def check_arguments(
@@ -146,12 +118,60 @@ def check_arguments(
         if key not in named and not open_ended:
             raise InputError(f"{where}.{key} is not known; use one of: {', '.join(named)}{_nearest(key, named)}")
     hints = _hints(target)
-    return {key: check_type(value, hints.get(key, Any), f"{where}.{key}") for key, value in arguments.items()}
+    return {key: _fit(value, hints.get(key, Any), f"{where}.{key}") for key, value in arguments.items()}
+
+
+def _fit(value: Any, hint: Any, where: str) -> Any:
+    """The value as the hint demands; nodes in it are built where the hint takes what they are."""
+    if isinstance(value, Mapping) and "_target_" in value:
+        taken = tuple(arm for arm in _arms(hint) if inspect.isclass(arm))
+        choices = {name: kind for name, kind in PARTS.items() if issubclass(kind, taken)}
+        if not choices and any(typing.get_origin(arm) in (Mapping, dict) for arm in _arms(hint)):
+            return check_type(value, hint, where)  # a mapping is wanted as it is
+        if not choices:
+            raise InputError(f"{where}._target_={shown(value['_target_'])} is refused; give a plain value there")
+        value = build(value, where, choices)
+    elif isinstance(value, Mapping):
+        inner = _inner(hint, Mapping)
+        value = {key: _fit(item, inner, f"{where}.{key}") for key, item in value.items()}
+    elif isinstance(value, list):
+        inner = _inner(hint, Sequence)
+        value = [_fit(item, inner, f"{where}[{number}]") for number, item in enumerate(value)]
+    return check_type(value, hint, where)
+
+
+def _arms(hint: Any) -> Iterator[Any]:
+    """The members of a union, or the hint itself."""
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        for arm in typing.get_args(hint):
+            yield from _arms(arm)
+    elif typing.get_origin(hint) is typing.Annotated:
+        yield from _arms(typing.get_args(hint)[0])
+    else:
+        yield hint
+
+
+def _inner(hint: Any, container: type) -> Any:
+    """What the values of such a container are to be, by the hint."""
+    for arm in _arms(hint):
+        origin, arguments = typing.get_origin(arm), typing.get_args(arm)
+        if inspect.isclass(origin) and issubclass(origin, container) and arguments:
+            return arguments[1] if container is Mapping and len(arguments) > 1 else arguments[0]
+    return Any
 
 
 def _nearest(key: str, known: list[str]) -> str:
     nearest = difflib.get_close_matches(key, known, n=1)
     return f" (did you mean {nearest[0]}?)" if nearest else ""
+
+
+def shown(value: object) -> str:
+    """A value as a message can show it: on one line, and cut where it is long."""
+    try:
+        text = repr(value)
+    except ValueError:  # an integer of thousands of digits
+        text = f"a huge {type(value).__name__}"
+    return text if len(text) <= 200 else f"{text[:199]}…"
 
 
 def _hints(target: Any) -> dict[str, Any]:
@@ -172,7 +192,7 @@ def check_type(value: Any, hint: Any, where: str) -> Any:
         InputError: naming the place, the value and what would be accepted.
     """
     if isinstance(value, bool) and hint in (int, float):
-        raise InputError(f"{where}={value!r}: Input should be a valid number")
+        raise InputError(f"{where}={shown(value)}: Input should be a valid number")
     try:
         adapter = pydantic.TypeAdapter(hint, config=pydantic.ConfigDict(arbitrary_types_allowed=True))
     except pydantic.errors.PydanticUserError:
@@ -184,7 +204,7 @@ def check_type(value: Any, hint: Any, where: str) -> Any:
         return adapter.validate_python(value)
     except pydantic.ValidationError as error:
         first = error.errors()[0]
-        raise InputError(f"{where}={value!r}: {first['msg']}") from error
+        raise InputError(f"{where}={shown(value)}: {first['msg']}") from error
 
 
 def check_settings(values: Any, settings: type[S]) -> S:
@@ -207,17 +227,33 @@ def check_settings(values: Any, settings: type[S]) -> S:
             # Both tasks choose from one folder of networks.
             name = values["network"].get("name")
             raise InputError(
-                f"network={name} is for task {first['input']!r}; choose one for task {first['ctx']['expected']}"
+                f"network={name} is for task {shown(first['input'])}; choose one for task {first['ctx']['expected']}"
             ) from error
         if first["type"] == "missing":
             raise InputError(f"{place} is missing; give {place}=…") from error
-        raise InputError(f"{place}={first['input']!r}: {first['msg']}") from error
+        raise InputError(f"{place}={shown(first['input'])}: {first['msg']}") from error
 
 
 def to_yaml(settings: Any) -> str:
     """The settings as the text of a ``config.yaml``, from which :func:`read_settings` gives them back."""
     text: str = yaml.safe_dump(pydantic.TypeAdapter(type(settings)).dump_python(settings, mode="json"), sort_keys=False)
     return text
+
+
+class _Loader(yaml.SafeLoader):  # type: ignore[misc]
+    """Without aliases, of which a few lines can stand for gigabytes, and without endless depth."""
+
+    depth = 0
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("it has an alias, which no such file needs")
+        self.depth += 1
+        if self.depth > _DEEPEST:
+            raise yaml.YAMLError(f"it is more than {_DEEPEST} levels deep")
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
 
 
 def read_settings(path: Path, settings: type[S], task: str) -> S:
@@ -229,17 +265,19 @@ def read_settings(path: Path, settings: type[S], task: str) -> S:
         task: ``rl`` or ``seg``, which the file must say too.
 
     Raises:
-        InputError: no such file, not a configuration, or one of another task.
+        InputError: no such file, a large one, not a configuration, or one of another task.
     """
     if not path.exists():
         raise InputError(f"{path.parent} is not a run's folder: there is no {path.name}; give one that training wrote")
+    text = read_text(path)
     try:
-        values = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
-        raise InputError(f"{path} is not readable as YAML") from error
+        values = yaml.load(text, _Loader)
+    except Exception as error:  # dates, numbers and tags fail in ways of their own
+        reason = str(error).split("\n")[0] or type(error).__name__
+        raise InputError(f"{path} is not readable as YAML ({shown(reason)[1:-1]})") from error
     found = values.get("task") if isinstance(values, dict) else None
     if found != task:
-        raise InputError(f"{path.parent} is a run of task {found!r}; a run of task {task!r} is needed")
+        raise InputError(f"{path.parent} is a run of task {shown(found)}; a run of task {task!r} is needed")
     try:
         return check_settings(values, settings)
     except InputError as error:

@@ -23,3 +23,24 @@ def choice(value: object, allowed: object, what: str) -> str:
 
 class NonFiniteLossError(ArithmeticError):
     """A loss became infinite or not a number; the message says at which step."""
+
+
+class AlreadyFinishedError(InputError):
+    """The folder holds the very run that was asked for, finished: a sweep passes over it."""
+
+
+class Interrupted(BaseException):
+    """A signal ended the program; not an error, so that nothing catches it by accident.
+
+    Attributes:
+        signal_number: Of the signal.
+        message: What is saved and how to go on; set by whoever knows.
+    """
+
+    def __init__(self, signal_number: int, message: str = "interrupted") -> None:
+        super().__init__(signal_number, message)  # both, so that it survives a process pool
+        self.signal_number = signal_number
+        self.message = message
+
+    def __str__(self) -> str:
+        return self.message

@@ -10,11 +10,12 @@ Generation 0 is trained with ``method=erm``, or is the run given as ``teacher=RU
 method asked for and generation k − 1 as its teacher, in a process of its own, by the program that trains single runs.
 Each has a seed of its own (the one asked for plus k): students as large as their teacher would otherwise begin with
 its very first weights. ``--student``, once for each generation, says what differs in it, such as its size; the last
-one holds for the rest. Finished generations are kept when a chain is started again.
+one holds for the rest. Started again, a chain keeps its finished generations and goes on with the interrupted one.
 """
 
 import argparse
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -22,7 +23,8 @@ from pathlib import Path
 
 from common.application import one_line_errors
 from common.errors import InputError
-from common.records import Run
+from common.runs.folder import Run
+from common.runs.interruption import SIGNALS
 
 
 def commands(
@@ -99,7 +101,14 @@ def _run(command: list[str]) -> int:
     program = str(beside) if beside.exists() else shutil.which(command[0])
     if program is None:
         raise InputError(f"{command[0]} is not a program here; use kdrl-train or kdseg-train")
-    return subprocess.run([program, *command[1:]], check=False).returncode
+    # A group of its own: a signal reaches it once, through us, and it is given the time to save what it has.
+    with subprocess.Popen([program, *command[1:]], process_group=0) as process:
+        before = {number: signal.signal(number, lambda number, _: process.send_signal(number)) for number in SIGNALS}
+        try:
+            return process.wait()
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
 
 def main() -> None:

@@ -3,10 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
-from common.configuration import build
+from common.configuration import Choices, build
 from common.distillation import Distillation
-from common.errors import InputError
 from common.teacher import Teacher
+
+METHODS: Choices = {"common.distillation.Distillation": Distillation}
 
 
 def teacher_paths(given: str | list[str] | None) -> list[str]:
@@ -22,7 +23,5 @@ def make_distillation(
     Raises:
         InputError: a node that makes no distillation, or a term that needs a teacher where there is none.
     """
-    distillation = build(node, "method", teacher=teacher)
-    if not isinstance(distillation, Distillation):
-        raise InputError(f"method._target_={node['_target_']!r} is not a Distillation")
+    distillation: Distillation = build(node, "method", METHODS, teacher=teacher)
     return distillation, paths if distillation.teacher is not None else []

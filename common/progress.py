@@ -27,16 +27,17 @@ class TrainingBar:
         )
         self._progress = Progress(*columns, console=console, refresh_per_second=2)
         self._task = self._progress.add_task("training", total=total, rate=0.0, note="")
-        self._started = time.perf_counter()
+        self._started, self._before = time.perf_counter(), 0
 
-    def start(self) -> None:
-        """Show the bar; the rate counts from here."""
-        self._started = time.perf_counter()
+    def start(self, done: int = 0) -> None:
+        """Show the bar; the rate counts from here, where ``done`` steps are done already."""
+        self._started, self._before = time.perf_counter(), done
+        self._progress.update(self._task, completed=done)
         self._progress.start()
 
     def update(self, done: int, note: str = "") -> None:
         """Move the bar to ``done`` steps."""
-        rate = done / max(time.perf_counter() - self._started, 1e-9)
+        rate = (done - self._before) / max(time.perf_counter() - self._started, 1e-9)
         self._progress.update(self._task, completed=done, rate=rate, note=note)
 
     def stop(self) -> None:

@@ -16,7 +16,8 @@ Combination = Literal["probability", "logit"]
 class Teacher(nn.Module):
     """One or several frozen networks that answer with logits.
 
-    The networks stay in eval mode whatever mode the student is in, need no gradient and build no graph. Any module
+    The networks are used, not copied: they are frozen where they are and stay in eval mode whatever mode the student is
+    in. Give a copy (``copy.deepcopy``) of a network that is to go on training. They build no graph. Any module
     from inputs to logits will do, whoever trained it: a network whose weights are in a safetensors file is
     ``network.load_state_dict(safetensors.torch.load_file(path))`` away, an ``nn.Sequential`` is one as it is, and
     ``kdrl.policy.load_teacher`` and ``kdseg.restore.load_teacher`` make one of finished runs.
@@ -52,6 +53,16 @@ class Teacher(nn.Module):
     def train(self, mode: bool = True) -> Self:
         """Stays in eval mode: dropout and batch statistics of a teacher are never live."""
         return super().train(False)
+
+    def check_apart(self, student: nn.Module) -> None:
+        """Raise if ``student`` has a parameter that is the teacher's too, which is frozen and would never be learnt.
+
+        Raises:
+            InputError: they share weights.
+        """
+        students = {id(parameter) for parameter in student.parameters()}
+        if any(id(parameter) in students for parameter in self.parameters()):
+            raise InputError("the teacher shares weights with the student; give it a copy (copy.deepcopy) of them")
 
     @property
     def has_values(self) -> bool:

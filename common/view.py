@@ -8,9 +8,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(frozen=True, eq=False)
 class View:
-    """One minibatch as every term sees it.
+    """One minibatch as every term sees it, complete when it is made; ``dataclasses.replace`` makes another one.
 
     Segmentation shows images, the decoder's output, the segmentation head without its upsampling,
     pixel logits and masks. PPO shows observations, the policy latent, the action head and action
@@ -25,7 +25,10 @@ class View:
         targets: ``int64 [B, *]`` labels, or ``None``.
         valid: ``bool [B, *]``, ``False`` where a position does not count, or ``None`` for all.
         index: ``int64 [B]`` which sample of the data set (segmentation) or rollout (PPO), or ``None``.
-        teacher_logits: ``[B, C, *]`` without a graph, or ``None`` where no term needs a teacher.
+        teacher_logits: ``[B, C, *]`` the teacher's of ``inputs``, without a graph, or ``None`` where no term needs one.
+        teacher: Asks the teacher about *other* inputs: from ``[B', ...]``, as the student is given them, to logits
+            ``[B', C, *]`` without a graph; ``None`` where no term needs one. Of ``inputs`` it says ``teacher_logits``
+            again, unless it is cross-fitted: its networks then answer together, since other inputs have no fold.
         stages: Feature maps ``[B, D_k, h_k, w_k]`` of the encoder's stages, shallow to deep, or ``None``.
         look: From inputs to features and logits, for terms that need both of another look, or ``None``.
         values: ``[B]`` the critic's estimates of ``inputs``, or ``None`` where there is no critic.
@@ -46,6 +49,7 @@ class View:
     valid: Tensor | None = None
     index: Tensor | None = None
     teacher_logits: Tensor | None = None
+    teacher: Callable[[Tensor], Tensor] | None = None
     stages: list[Tensor] | None = None
     look: Callable[[Tensor], tuple[Tensor, Tensor]] | None = None
     values: Tensor | None = None

@@ -9,7 +9,22 @@ with contextlib.suppress(ImportError):
 
     notices.notices.clear()
 
+from common.distillation import Distillation
+from common.procgen import LevelSet
+from common.teacher import Teacher
+from common.terms import KDDG, SDDropout
 from kdrl.env import ProcgenVecEnv
+from kdrl.networks import PolicyLogits, policy_kwargs
 from kdrl.ppo import DistilledPPO
 
-__all__ = ["DistilledPPO", "ProcgenVecEnv"]
+__all__ = [
+    "KDDG",
+    "Distillation",
+    "DistilledPPO",
+    "LevelSet",
+    "PolicyLogits",
+    "ProcgenVecEnv",
+    "SDDropout",
+    "Teacher",
+    "policy_kwargs",
+]

@@ -1,8 +1,6 @@
 """PPO that averages the policy's weights."""
 
-import copy
 from collections.abc import Iterator
-from typing import Any, Self
 
 import torch
 from gymnasium import spaces
@@ -12,47 +10,39 @@ from torch import Tensor, nn
 
 from common.averaging import Averager, has_batch_statistics, reestimate_batch_norm
 from common.errors import InputError
+from common.structure import filled, structure_of
 
 
 class AveragedPPO(PPO):
     """What :class:`kdrl.DistilledPPO` is built on: PPO with an averager of the policy, its critic included.
 
-    Averaging reads the policy's weights after every gradient step; rollouts and updates are those of the policy in
-    training. Progress is that of the latest rollout: a rollout's gradient steps all count or none does. ``save``
-    keeps the averager's state in the archive.
+    It is made as PPO is and averages once :meth:`set_averaging` has been called. Averaging reads the policy's weights
+    after every gradient step; rollouts and updates are those of the policy in training. Progress is that of the latest
+    rollout: a rollout's gradient steps all count or none does. ``save`` keeps the averager's state in the archive.
 
-    Args:
-        averaging: The averager, or ``None``. One that needs a validation loss is given it by a callback, such as
-            :class:`kdrl.callbacks.AverageValidation`.
-
-    Raises:
-        InputError: a policy or observations that averaging cannot serve.
+    Attributes:
+        averaging: The averager, or ``None``.
     """
 
-    def __init__(self, *args: Any, averaging: Averager | None = None, **kwargs: Any) -> None:
-        self.averaging = averaging
-        # Rebuilds the averager on load, without weights.
-        self._averaging_structure: Averager | None = None
-        super().__init__(*args, **kwargs)
+    averaging: Averager | None = None
+    # Rebuilds the averager on load: its modules without their weights.
+    _averaging_structure: Averager | None = None
 
     def _setup_model(self) -> None:
-        averaging = copy.deepcopy(self._averaging_structure) if self.averaging is None else self.averaging
+        averaging = self.averaging
+        if averaging is None and self._averaging_structure is not None:
+            averaging = filled(self._averaging_structure, self.device)
         super()._setup_model()
         self.set_averaging(averaging)
-
-    @classmethod
-    def load(cls, path: Any, *args: Any, averaging: Averager | None = None, **kwargs: Any) -> Self:  # type: ignore[override]
-        """As in Stable-Baselines3, with another averager, or with ``None`` that of the archive."""
-        model = super().load(path, *args, **kwargs)
-        if averaging is not None:
-            model.set_averaging(averaging)
-        return model
 
     def set_averaging(self, averaging: Averager | None) -> None:
         """Average from now on with ``averaging``, which forgets what it has averaged, or with ``None`` not at all.
 
+        Args:
+            averaging: One that needs a validation loss is given it by a callback that calls :meth:`after_validation`.
+
         Raises:
-            InputError: as at construction; nothing is changed then.
+            InputError: a policy or observations that averaging cannot serve; nothing is changed then.
         """
         if averaging is not None and self.use_sde:
             raise InputError("averaging cannot copy a policy with state-dependent noise; set use_sde=False")
@@ -62,7 +52,7 @@ class AveragedPPO(PPO):
         self.averaging = averaging
         self._averaging_structure = None
         if averaging is not None:
-            self._averaging_structure = copy.deepcopy(averaging).to("meta")
+            self._averaging_structure = structure_of(averaging)
             # That of the latest minibatch has a graph, which cannot be copied.
             self.policy.action_dist.distribution = None  # type: ignore[assignment]
             averaging.bind(self.policy)

@@ -1,4 +1,4 @@
-"""What happens beside PPO's updates: progress on the screen, learning curves, checkpoints."""
+"""What happens beside PPO's updates: progress on the screen, learning curves, validation."""
 
 from abc import abstractmethod
 
@@ -8,11 +8,10 @@ from rich.console import Console
 from stable_baselines3.common.callbacks import BaseCallback
 from torch import nn
 
-from common.checkpoints import AVERAGED, LAST, save_weights
-from common.clock import TrainingClock
-from common.procgen_constants import normalized_return
+from common.procgen.constants import normalized_return
 from common.progress import TrainingBar
-from common.records import Run
+from common.runs.keeper import Keeper
+from common.runs.weights import AVERAGED, LAST
 from kdrl.evaluate import Condition, play_condition, rows
 from kdrl.networks import PolicyLogits
 from kdrl.ppo import DistilledPPO
@@ -27,7 +26,7 @@ class ProgressBar(BaseCallback):
         self.bar = TrainingBar(console, total_timesteps)
 
     def _on_training_start(self) -> None:
-        self.bar.start()
+        self.bar.start(self.num_timesteps)
 
     def _on_step(self) -> bool:
         return True
@@ -39,14 +38,19 @@ class ProgressBar(BaseCallback):
 
 
 class Evaluation(BaseCallback):
-    """Something that is played every so many steps, off the training clock, at the end of a rollout."""
+    """Something that is played every so many steps, off the training clock, at the end of a rollout.
+
+    Args:
+        settings: The run's settings.
+        keeper: Keeps the clock and the records.
+    """
 
     model: DistilledPPO
 
-    def __init__(self, settings: TrainSettings, clock: TrainingClock) -> None:
+    def __init__(self, settings: TrainSettings, keeper: Keeper) -> None:
         super().__init__()
         self.settings = settings
-        self.clock = clock
+        self.keeper = keeper
         self.next_point = settings.evaluation.every
 
     def _on_step(self) -> bool:
@@ -55,7 +59,7 @@ class Evaluation(BaseCallback):
     def _on_rollout_end(self) -> None:
         if self.settings.evaluation.every and self.num_timesteps >= self.next_point:
             self.next_point += self.settings.evaluation.every
-            with self.clock.paused():
+            with self.keeper.clock.paused():
                 self._point()
 
     @abstractmethod
@@ -74,14 +78,12 @@ class LearningCurve(Evaluation):
     unseen one plays a few episodes, and a few more with the averaged policy once there is one.
     """
 
-    def __init__(self, run: Run, settings: TrainSettings, unseen: Condition, clock: TrainingClock) -> None:
-        super().__init__(settings, clock)
-        self.run_folder = run
+    def __init__(self, settings: TrainSettings, unseen: Condition, keeper: Keeper) -> None:
+        super().__init__(settings, keeper)
         self.seen = Condition(unseen.look, settings.env.seen(), seen=True, split="progress")
         self.unseen = Condition(unseen.look, unseen.levels, seen=False, split="progress")
 
     def _point(self) -> None:
-        seconds = self.clock.seconds()
         episodes = [episode["r"] for episode in self.model.ep_info_buffer or []]
         points = [(self.seen, np.array(episodes), LAST)] if episodes else []
         points.append((self.unseen, self._play(self.model.policy, self.unseen), LAST))
@@ -91,10 +93,11 @@ class LearningCurve(Evaluation):
             self.model.reestimate(averaged)
             points.append((self.unseen, self._play(averaged, self.unseen), AVERAGED))
         for condition, returns, selection in points:
-            self.run_folder.append(rows(self.settings, condition, returns, self.num_timesteps, seconds, selection))
+            judged = self.keeper.judged(selection, self.num_timesteps)
+            self.keeper.record(rows(self.settings, condition, returns, judged))
 
 
-class AverageValidation(Evaluation):
+class LevelValidation(Evaluation):
     """Tells an averager how good the policy that it asks for is on the validation levels.
 
     The loss is ``max(0, 1 - normalized return)``: 0 at the highest return that the authors of Procgen publish for the
@@ -103,16 +106,16 @@ class AverageValidation(Evaluation):
     Args:
         settings: The run's settings.
         validation: The levels; the look is the training's.
-        clock: Seconds of training.
+        keeper: Keeps the clock.
     """
 
-    def __init__(self, settings: TrainSettings, validation: Condition, clock: TrainingClock) -> None:
-        super().__init__(settings, clock)
+    def __init__(self, settings: TrainSettings, validation: Condition, keeper: Keeper) -> None:
+        super().__init__(settings, keeper)
         self.validation = validation
 
     def finish(self) -> None:
         """A validation after training, so that the updates since the latest one compete."""
-        with self.clock.paused():
+        with self.keeper.clock.paused():
             self._point()
 
     def _point(self) -> None:
@@ -126,28 +129,3 @@ class AverageValidation(Evaluation):
         loss = max(0.0, 1.0 - float(normalized_return(env.game, env.difficulty, mean)))
         self.model.after_validation(loss)
         self.logger.record("averaging/validation_loss", loss)
-
-
-class Checkpoints(BaseCallback):
-    """Saves the policy's weights every so many steps, in place of the ones before, and the averaged ones beside them.
-
-    Averages whose BatchNorm statistics are to be re-estimated are not saved before the end.
-    """
-
-    def __init__(self, run: Run, every: int) -> None:
-        super().__init__()
-        self.run_folder = run
-        self.every = every
-        self.next_save = every
-
-    def _on_step(self) -> bool:
-        return True
-
-    def _on_rollout_start(self) -> None:
-        # At a rollout's start the last update is complete and its loss was finite.
-        if self.num_timesteps >= self.next_save:
-            self.next_save += self.every
-            save_weights(self.model.policy, self.run_folder)
-            averaging = getattr(self.model, "averaging", None)
-            if averaging is not None and averaging.begun and not averaging.reestimates:
-                save_weights(averaging.averaged, self.run_folder, AVERAGED)

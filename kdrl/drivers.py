@@ -125,6 +125,7 @@ class Behaviour:
                 self.answers.append(answer(teacher, inputs[0], with_values))
             return self._act(output, policy)
 
+        # A hook: the host's loop takes no argument that says who acts, and a copy of it would not follow the host.
         handle = policy.register_forward_hook(steer)
         try:
             yield

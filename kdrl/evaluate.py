@@ -13,11 +13,15 @@ from rich.table import Table
 from torch import nn
 
 from common.application import run as run_application
-from common.checkpoints import LAST, choose_weights
 from common.errors import choice
 from common.procgen import LOOKS, LevelSet
-from common.procgen_constants import normalized_return
-from common.records import Record, Run, Split, item_key, library_versions
+from common.procgen.constants import normalized_return
+from common.runs.folder import Run, Status
+from common.runs.identity import Identity
+from common.runs.items import item_key
+from common.runs.records import Judged, Record, Split, library_versions
+from common.runs.row import teacher_hashes, teacher_kind
+from common.runs.weights import LAST, Weights, choose_weights
 from kdrl.env import ProcgenVecEnv
 from kdrl.networks import PolicyLogits
 from kdrl.settings import EnvSettings, EvaluateSettings, TrainSettings
@@ -138,14 +142,7 @@ def measure(
         yield condition, play_condition(policy, settings.env, condition, episodes, seed)
 
 
-def rows(
-    settings: TrainSettings,
-    condition: Condition,
-    returns: NDArray[np.float64],
-    steps: int,
-    seconds: float,
-    selection: str = LAST,
-) -> list[Record]:
+def rows(settings: TrainSettings, condition: Condition, returns: NDArray[np.float64], judged: Judged) -> list[Record]:
     """Records of one condition: mean return and its normalised forms under both published constant sets."""
     env = settings.env
     mean = float(returns.mean())
@@ -166,11 +163,9 @@ def rows(
             metric=metric,
             value=value,
             n=len(returns),
-            selection=selection,
-            steps=steps,
-            seconds=seconds,
             network=settings.network.name,
             versions=library_versions(),
+            **dataclasses.asdict(judged),
         )
         for metric, value in values.items()
     ]
@@ -213,25 +208,23 @@ def evaluate(settings: EvaluateSettings) -> None:
         InputError: no finished RL run there, or none with such weights, an unknown look, or an ``out`` that holds
             something.
     """
-    from kdrl.policy import load_policy, load_teacher
+    from kdrl.restore import load_network, load_teacher
 
-    sources = [Run(path) for path in ([settings.run] if isinstance(settings.run, str) else settings.run)]
-    source = sources[0]
-    policy, trained = load_policy(source, settings.device, settings.weights)
+    paths = [settings.run] if isinstance(settings.run, str) else settings.run
+    source = Run(paths[0])
+    policy, trained = load_network(source, settings.weights, settings.device)
     network: nn.Module = PolicyLogits(policy)
     selection = choose_weights(source, settings.weights)
     trained.env.num_envs = settings.num_envs
-    last = [[record for record in run.records() if record.split == "test"][-1:] for run in sources]
-    steps, seconds = (
-        sum(row.steps for ended in last for row in ended),
-        sum(row.seconds for ended in last for row in ended),
-    )
-    if len(sources) > 1:
-        network = load_teacher(list(settings.run), trained.env.game, settings.device, weights=settings.weights)
-        trained.method["name"] += f"-ensemble{len(sources)}"
+    states = [Run(path).check_finished(f"run={path}", settings.unfinished) for path in paths]
+    if len(paths) > 1:
+        network = load_teacher(
+            paths, trained.env.game, settings.weights, unfinished=settings.unfinished, device=settings.device
+        )
+        trained.method["name"] += f"-ensemble{len(paths)}"
     out = None if settings.out is None else Run(settings.out)
     if out is not None:
-        out.check_free()
+        out.check_new()
     started = time.perf_counter()
     measured = list(measure(network, trained, settings.looks, settings.episodes, settings.seed))
     console = Console()
@@ -239,14 +232,29 @@ def evaluate(settings: EvaluateSettings) -> None:
     console.print(f"weights: {selection}")
     console.print(f"{time.perf_counter() - started:.0f} s")
     if out is not None:
-        out.start(source.config_path.read_text())
-        out.save_items(items(trained.env.game, measured))
-        out.append(
-            row
-            for condition, played in measured
-            for row in rows(trained, condition, played.returns, steps, seconds, selection)
-        )
-        console.print(f"records in {out.path}")
+        steps, seconds = sum(state.steps for state in states), sum(state.seconds for state in states)
+        identity = _identity([Run(path) for path in paths], settings.weights)
+        judged = Judged(steps, seconds, selection, "" if identity is None else identity.key, states[0].resumed)
+        with out.lock():
+            out.check_new()  # what another process did in between
+            out.begin(source.config_path.read_text(), identity, steps)
+            out.save_items(items(trained.env.game, measured))
+            for condition, played in measured:
+                out.append(rows(trained, condition, played.returns, judged))
+            out.set_status(Status("finished", steps, steps, seconds, states[0].resumed))
+        console.print(f"records in {out.path}", markup=False, soft_wrap=True)
+
+
+def _identity(runs: Sequence[Run], weights: Weights) -> Identity | None:
+    """That of the run, or of the ensemble of several: a row of its own."""
+    identity = runs[0].identity()
+    if identity is None or len(runs) == 1:
+        return identity
+    return dataclasses.replace(
+        identity,
+        row={"ensemble": [teacher_kind(run, weights) for run in runs], **identity.row},
+        teachers=teacher_hashes(runs, weights),
+    )
 
 
 def main() -> None:

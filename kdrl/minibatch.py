@@ -1,44 +1,128 @@
 """One minibatch of a rollout as PPO and the terms see it: one pass of the trunk for both."""
 
 import dataclasses
-from typing import Any
+import functools
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from gymnasium import spaces
 from numpy.typing import NDArray
+from stable_baselines3 import PPO
 from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.type_aliases import RolloutBufferSamples
 from torch import Tensor
 
+from common.distillation import Distillation
+from common.teacher import Teacher
 from common.view import View
+from kdrl.teaching import Answers
+
+
+class IndexedSamples(NamedTuple):
+    """:class:`RolloutBufferSamples` that tell which transitions they are.
+
+    Attributes:
+        indices: ``int64 [B]`` into the flattened, environment-major rollout.
+    """
+
+    observations: Tensor
+    actions: Tensor
+    old_values: Tensor
+    old_log_prob: Tensor
+    advantages: Tensor
+    returns: Tensor
+    indices: Tensor
+
+
+Samples = RolloutBufferSamples | IndexedSamples
 
 
 class IndexedRolloutBuffer(RolloutBuffer):
-    """A rollout buffer that tells which transitions its latest minibatch holds.
+    """A rollout buffer whose minibatches are :class:`IndexedSamples`."""
+
+    def _get_samples(self, batch_inds: NDArray[np.int64], env: Any = None) -> IndexedSamples:  # type: ignore[override]
+        indices = torch.as_tensor(batch_inds, device=self.device)
+        return IndexedSamples(*super()._get_samples(batch_inds, env), indices)
+
+
+@dataclasses.dataclass(frozen=True)
+class Minibatch:
+    """What one pass of the network over a minibatch gives.
 
     Attributes:
-        batch_indices: ``int64 [batch]`` into the flattened, environment-major rollout.
+        values: The critic's estimates, as the host's own pass shapes them.
+        log_prob: ``[B]`` of the actions that were taken.
+        entropy: ``[B]``, or ``None`` where it has no closed form.
+        ratio: ``[B]`` the policy's probability of each action over the behaviour's.
+        view: What terms see, only where there are terms.
     """
-
-    batch_indices: NDArray[np.int64]
-
-    def _get_samples(self, batch_inds: NDArray[np.int64], env: Any = None) -> RolloutBufferSamples:
-        self.batch_indices = batch_inds
-        return super()._get_samples(batch_inds, env)
-
-
-@dataclasses.dataclass
-class Minibatch:
-    """What one pass of the network over a minibatch gives; ``view`` only where terms want it."""
 
     values: Tensor
     log_prob: Tensor
     entropy: Tensor | None
+    ratio: Tensor
     view: View | None = None
 
 
-def latents(policy: ActorCriticPolicy, observations: Tensor) -> tuple[Tensor, Tensor]:
+def one_pass(
+    model: PPO, samples: Samples, distillation: Distillation | None = None, answers: Answers | None = None
+) -> Minibatch:
+    """One pass of the policy over a minibatch.
+
+    Args:
+        model: PPO.
+        samples: The minibatch; with a method, that of an :class:`IndexedRolloutBuffer`.
+        distillation: The method whose terms are to see it, or ``None`` for the host's own pass.
+        answers: What the method's teacher said of the whole rollout.
+    """
+    actions = samples.actions
+    if isinstance(model.action_space, spaces.Discrete):
+        actions = actions.long().flatten()
+    if distillation is not None:
+        assert isinstance(samples, IndexedSamples)
+        said = None if answers is None else answers.at(samples.indices)
+        return _shown(model.policy, samples, actions, distillation.teacher, said, 1 - model._current_progress_remaining)
+    values, log_prob, entropy = model.policy.evaluate_actions(samples.observations, actions)
+    return Minibatch(values, log_prob, entropy, torch.exp(log_prob - samples.old_log_prob))
+
+
+def _shown(
+    policy: ActorCriticPolicy,
+    samples: IndexedSamples,
+    actions: Tensor,
+    teacher: Teacher | None,
+    said: Answers | None,
+    progress: float,
+) -> Minibatch:
+    """The host's pass step by step, to show terms the latent and the logits it passes through."""
+    latent_pi, latent_vf = _latents(policy, samples.observations)
+    logits, values = policy.action_net(latent_pi), policy.value_net(latent_vf)
+    distribution = policy.action_dist.proba_distribution(action_logits=logits)  # type: ignore[call-arg]
+    log_prob = distribution.log_prob(actions)
+    ratio = torch.exp(log_prob - samples.old_log_prob)
+    view = View(
+        inputs=samples.observations,
+        features=latent_pi,
+        head=policy.action_net,
+        logits=logits,
+        forward=functools.partial(_logits, policy),
+        index=samples.indices,
+        teacher_logits=None if said is None else said.logits,
+        teacher=teacher,
+        look=functools.partial(_look, policy),
+        values=values.flatten(),
+        judge=functools.partial(_judge, policy),
+        teacher_values=None if said is None else said.values,
+        ratio=ratio,
+        log=True,  # the update's means are of every minibatch
+        progress=progress,
+    )
+    return Minibatch(values, log_prob, distribution.entropy(), ratio, view)
+
+
+def _latents(policy: ActorCriticPolicy, observations: Tensor) -> tuple[Tensor, Tensor]:
     """What the action head and the value head are given, ``[B, D]`` each, by the host's own steps."""
     features = policy.extract_features(observations)
     if policy.share_features_extractor:
@@ -47,44 +131,27 @@ def latents(policy: ActorCriticPolicy, observations: Tensor) -> tuple[Tensor, Te
     return policy.mlp_extractor.forward_actor(features[0]), policy.mlp_extractor.forward_critic(features[1])
 
 
-def look_at(policy: ActorCriticPolicy, observations: Tensor, actions: Tensor) -> Minibatch:
-    """``policy.evaluate_actions`` step by step, to keep the latent and the logits it passes through.
+def _look(policy: ActorCriticPolicy, observations: Tensor) -> tuple[Tensor, Tensor]:
+    features = _latents(policy, observations)[0]
+    return features, policy.action_net(features)
 
-    Args:
-        policy: With discrete actions.
-        observations: ``[B, ...]`` as the environment gives them.
-        actions: ``int64 [B]``.
-    """
 
-    def judge(others: Tensor) -> tuple[Tensor, Tensor]:
-        for_action, for_value = latents(policy, others)
-        return policy.action_net(for_action), policy.value_net(for_value).flatten()
+def _logits(policy: ActorCriticPolicy, observations: Tensor) -> Tensor:
+    return _look(policy, observations)[1]
 
-    def look(others: Tensor) -> tuple[Tensor, Tensor]:
-        features = latents(policy, others)[0]
-        return features, policy.action_net(features)
 
-    latent_pi, latent_vf = latents(policy, observations)
-    logits = policy.action_net(latent_pi)
-    values = policy.value_net(latent_vf)
-    distribution = policy.action_dist.proba_distribution(action_logits=logits)  # type: ignore[call-arg]
-    view = View(
-        inputs=observations,
-        features=latent_pi,
-        head=policy.action_net,
-        logits=logits,
-        forward=lambda others: look(others)[1],
-        look=look,
-        values=values.flatten(),
-        judge=judge,
-    )
-    return Minibatch(values, distribution.log_prob(actions), distribution.entropy(), view)
+def _judge(policy: ActorCriticPolicy, observations: Tensor) -> tuple[Tensor, Tensor]:
+    for_action, for_value = _latents(policy, observations)
+    return policy.action_net(for_action), policy.value_net(for_value).flatten()
 
 
 @torch.no_grad()
-def sample_view(policy: ActorCriticPolicy) -> View:
-    """A view of two made-up observations, from which terms learn shapes."""
-    sample = np.stack([policy.observation_space.sample() for _ in range(2)])
-    batch = look_at(policy, torch.as_tensor(sample, device=policy.device), torch.zeros(2, device=policy.device))
-    assert batch.view is not None
-    return batch.view
+def sample_view(policy: ActorCriticPolicy, teacher: Teacher | None) -> View:
+    """A view of two made-up transitions, from which terms learn shapes; the teacher has not been asked about them."""
+    made_up = np.stack([policy.observation_space.sample() for _ in range(2)])
+    observations, nothing = torch.as_tensor(made_up, device=policy.device), torch.zeros(2, device=policy.device)
+    indices = torch.arange(2, device=policy.device)
+    samples = IndexedSamples(observations, nothing, nothing, nothing, nothing, nothing, indices)
+    view = _shown(policy, samples, nothing, teacher, said=None, progress=0.0).view
+    assert view is not None
+    return view

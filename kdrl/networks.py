@@ -209,10 +209,7 @@ def check_teacher(teacher: Teacher, student: ActorCriticPolicy, with_values: boo
                 raise InputError(
                     f"the teacher sees {theirs}, the student {ours}; give a teacher of the same observations"
                 )
-    students = {id(parameter) for parameter in student.parameters()}
-    if any(id(parameter) in students for parameter in teacher.parameters()):
-        # Being a teacher has frozen them.
-        raise InputError("the teacher shares weights with the student; give it a copy (copy.deepcopy) of them")
+    teacher.check_apart(student)
     try:
         shape = tuple(teacher(torch.as_tensor(ours.sample()[None], device=student.device)).shape)
     except RuntimeError as error:

@@ -4,14 +4,13 @@ import dataclasses
 
 import torch
 from stable_baselines3 import PPO
-from stable_baselines3.common.type_aliases import RolloutBufferSamples
 from torch import Tensor
 from torch.nn import functional as F
 
-from kdrl.minibatch import Minibatch
+from kdrl.minibatch import Minibatch, Samples
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(frozen=True)
 class Objective:
     """What PPO minimises, before means are taken and the parts are weighed.
 
@@ -19,7 +18,6 @@ class Objective:
         surrogate: ``[B]`` the clipped policy loss.
         bonus: ``[B]`` the entropy's, negative: it is minimised too.
         value_loss: Scalar.
-        ratio: ``[B]`` the policy's probability of each action over the behaviour's.
         approx_kl: Scalar without a graph, how far the policy has moved.
         clip_fraction: Scalar without a graph, how many ratios are clipped.
     """
@@ -27,12 +25,11 @@ class Objective:
     surrogate: Tensor
     bonus: Tensor
     value_loss: Tensor
-    ratio: Tensor
     approx_kl: Tensor
     clip_fraction: Tensor
 
 
-def objective(model: PPO, samples: RolloutBufferSamples, batch: Minibatch) -> Objective:
+def objective(model: PPO, samples: Samples, batch: Minibatch) -> Objective:
     """The parts of PPO's objective.
 
     Args:
@@ -44,7 +41,7 @@ def objective(model: PPO, samples: RolloutBufferSamples, batch: Minibatch) -> Ob
     advantages = samples.advantages
     if model.normalize_advantage and len(advantages) > 1:
         advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
-    ratio = torch.exp(batch.log_prob - samples.old_log_prob)
+    ratio = batch.ratio
     surrogate = -torch.min(advantages * ratio, advantages * ratio.clamp(1 - clip_range, 1 + clip_range))
     values = batch.values.flatten()
     if model.clip_range_vf is not None:
@@ -55,4 +52,4 @@ def objective(model: PPO, samples: RolloutBufferSamples, batch: Minibatch) -> Ob
         approx_kl = ((log_ratio.exp() - 1) - log_ratio).mean()
         clip_fraction = ((ratio - 1).abs() > clip_range).float().mean()
     bonus = batch.log_prob if batch.entropy is None else -batch.entropy
-    return Objective(surrogate, bonus, F.mse_loss(samples.returns, values), ratio, approx_kl, clip_fraction)
+    return Objective(surrogate, bonus, F.mse_loss(samples.returns, values), approx_kl, clip_fraction)

@@ -1,24 +1,29 @@
 """Stable-Baselines3's PPO with distillation terms beside its loss."""
 
-import copy
 import functools
+import io
+import pathlib
 from collections import defaultdict
 from typing import Any, Self
 
 import torch
 from gymnasium import spaces
 from stable_baselines3.common.buffers import RolloutBuffer
-from stable_baselines3.common.type_aliases import RolloutBufferSamples
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
 from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
 
+from common.averaging import Averager
 from common.distillation import Distillation
 from common.errors import NonFiniteLossError
 from common.schedule import value_at
+from common.structure import filled, structure_of
 from kdrl.averaging import AveragedPPO
 from kdrl.checks import check_driver, check_method
 from kdrl.drivers import Behaviour, Driver
-from kdrl.minibatch import IndexedRolloutBuffer, Minibatch, look_at, sample_view
+from kdrl.minibatch import IndexedRolloutBuffer, Samples, one_pass, sample_view
 from kdrl.networks import PolicyLogits
 from kdrl.objective import objective
 from kdrl.teaching import Answers, answer_rollout
@@ -28,7 +33,7 @@ from kdrl.update_log import record_update
 class DistilledPPO(AveragedPPO):
     """Drop-in for :class:`stable_baselines3.PPO`, with distillation.
 
-    Takes PPO's arguments plus ``distillation`` and ``averaging``. Without a distillation, or with one
+    Takes PPO's arguments plus ``distillation``, ``driver`` and ``averaging``. Without a distillation, or with one
     without terms, the parameters after any number of updates equal stock PPO's bit for bit.
 
     In every update the trunk runs once per minibatch: PPO's own loss and all terms share the
@@ -48,33 +53,94 @@ class DistilledPPO(AveragedPPO):
 
     Args:
         distillation: The method, or ``None`` for plain PPO.
-        averaging: See :class:`kdrl.averaging.AveragedPPO`, a keyword.
         driver: Who acts, or ``None`` for the student.
+        averaging: Averages the policy's weights over gradient steps (see :class:`kdrl.averaging.AveragedPPO`), or
+            ``None``. One that needs a validation loss is given it by a callback that calls :meth:`after_validation`.
+
+    All others, before these, are those of :class:`stable_baselines3.PPO`, documented there, with its defaults.
 
     Raises:
         InputError: with terms, an action space that is not Discrete, an observation space that is
             not Box, a teacher of other spaces or one that shares weights with the student, a term that
             needs what PPO cannot show (labels, images), or a rollout buffer class that is not an
             :class:`IndexedRolloutBuffer`; a driver that asks a teacher where the method has none, or
-            beside ``target_kl``, which would stop every update that is off-policy.
+            beside ``target_kl``, which would stop every update that is off-policy; a policy or observations that
+            averaging cannot serve.
         NonFiniteLossError: in :meth:`learn`, before the step that a loss or gradient that is not finite would
             take; or after a step so large that the policy's logits are not finite any more.
     """
 
     def __init__(
-        self, *args: Any, distillation: Distillation | None = None, driver: Driver | None = None, **kwargs: Any
+        self,
+        policy: str | type[ActorCriticPolicy],
+        env: GymEnv | str,
+        learning_rate: float | Schedule = 3e-4,
+        n_steps: int = 2048,
+        batch_size: int = 64,
+        n_epochs: int = 10,
+        gamma: float = 0.99,
+        gae_lambda: float = 0.95,
+        clip_range: float | Schedule = 0.2,
+        clip_range_vf: float | Schedule | None = None,
+        normalize_advantage: bool = True,
+        ent_coef: float = 0.0,
+        vf_coef: float = 0.5,
+        max_grad_norm: float = 0.5,
+        use_sde: bool = False,
+        sde_sample_freq: int = -1,
+        rollout_buffer_class: type[RolloutBuffer] | None = None,
+        rollout_buffer_kwargs: dict[str, Any] | None = None,
+        target_kl: float | None = None,
+        stats_window_size: int = 100,
+        tensorboard_log: str | None = None,
+        policy_kwargs: dict[str, Any] | None = None,
+        verbose: int = 0,
+        seed: int | None = None,
+        device: torch.device | str = "auto",
+        _init_setup_model: bool = True,
+        *,
+        distillation: Distillation | None = None,
+        driver: Driver | None = None,
+        averaging: Averager | None = None,
     ) -> None:
-        self.distillation = distillation
+        self.distillation, self.averaging = distillation, averaging
         self.driver = driver or Driver()
         self._behaviour: Behaviour | None = None
         # Rebuilds the distillation on load: its modules without their weights.
         self._distillation_structure: Distillation | None = None
-        super().__init__(*args, **kwargs)
+        super().__init__(
+            policy,
+            env,
+            learning_rate=learning_rate,
+            n_steps=n_steps,
+            batch_size=batch_size,
+            n_epochs=n_epochs,
+            gamma=gamma,
+            gae_lambda=gae_lambda,
+            clip_range=clip_range,
+            clip_range_vf=clip_range_vf,
+            normalize_advantage=normalize_advantage,
+            ent_coef=ent_coef,
+            vf_coef=vf_coef,
+            max_grad_norm=max_grad_norm,
+            use_sde=use_sde,
+            sde_sample_freq=sde_sample_freq,
+            rollout_buffer_class=rollout_buffer_class,
+            rollout_buffer_kwargs=rollout_buffer_kwargs,
+            target_kl=target_kl,
+            stats_window_size=stats_window_size,
+            tensorboard_log=tensorboard_log,
+            policy_kwargs=policy_kwargs,
+            verbose=verbose,
+            seed=seed,
+            device=device,
+            _init_setup_model=_init_setup_model,
+        )
 
     def _setup_model(self) -> None:
         distillation = self.distillation
         if distillation is None and self._distillation_structure is not None:
-            distillation = copy.deepcopy(self._distillation_structure).to_empty(device=self.device)
+            distillation = filled(self._distillation_structure, self.device)
         if self.rollout_buffer_class in (None, RolloutBuffer) and not isinstance(self.observation_space, spaces.Dict):
             self.rollout_buffer_class = IndexedRolloutBuffer
         super()._setup_model()
@@ -82,16 +148,35 @@ class DistilledPPO(AveragedPPO):
         self.set_distillation(distillation)
 
     @classmethod
-    def load(cls, path: Any, *args: Any, distillation: Distillation | None = None, **kwargs: Any) -> Self:  # type: ignore[override]
-        """Load an archive of this class or of stock PPO.
+    def load(
+        cls,
+        path: str | pathlib.Path | io.BufferedIOBase,
+        env: GymEnv | None = None,
+        device: torch.device | str = "auto",
+        custom_objects: dict[str, Any] | None = None,
+        print_system_info: bool = False,
+        force_reset: bool = True,
+        *,
+        distillation: Distillation | None = None,
+        averaging: Averager | None = None,
+        **kwargs: Any,
+    ) -> Self:
+        """Load an archive of this class or of stock PPO, as Stable-Baselines3 does.
 
         Args:
-            path: The archive.
-            args: As in Stable-Baselines3.
+            path: The archive. It is unpickled: never load one you do not trust.
+            env: The environment to go on in; ``None`` will do to play.
+            device: Where the model goes.
+            custom_objects: What to take instead of unpickling, by name.
+            print_system_info: Print the versions it was saved with.
+            force_reset: Reset ``env`` before training goes on.
             distillation: The method to go on with, or ``None`` for the one in the archive.
-            kwargs: As in Stable-Baselines3.
+            averaging: The averager to go on with, afresh, or ``None`` for the one in the archive.
+            kwargs: PPO's own arguments to change, such as ``n_steps``.
         """
-        model = super().load(path, *args, **kwargs)
+        model = super().load(path, env, device, custom_objects, print_system_info, force_reset, **kwargs)
+        if averaging is not None:
+            model.set_averaging(averaging)
         if distillation is not None:
             model.set_distillation(distillation)
         return model
@@ -113,11 +198,11 @@ class DistilledPPO(AveragedPPO):
                 optimizer.state.pop(parameter, None)
         if distillation is not None and not distillation.is_plain:
             # Always afresh: loading an archive fills what was bound with its weights afterwards.
-            distillation.bind(PolicyLogits(self.policy), sample_view(self.policy))
+            distillation.bind(PolicyLogits(self.policy), sample_view(self.policy, distillation.teacher))
         if distillation is not None and (parameters := distillation.trainable_parameters()):
             optimizer.add_param_group({"params": parameters})
         self.distillation = distillation
-        self._distillation_structure = None if distillation is None else copy.deepcopy(distillation).to("meta")
+        self._distillation_structure = None if distillation is None else structure_of(distillation)
 
     def _excluded_save_params(self) -> list[str]:
         return [*super()._excluded_save_params(), "_behaviour"]
@@ -126,24 +211,36 @@ class DistilledPPO(AveragedPPO):
         modules, variables = super()._get_torch_save_params()
         return modules + (["distillation"] if self.distillation is not None else []), variables
 
-    def learn(self, *args: Any, **kwargs: Any) -> Self:
+    def learn(
+        self,
+        total_timesteps: int,
+        callback: MaybeCallback = None,
+        log_interval: int = 1,
+        tb_log_name: str = "PPO",
+        reset_num_timesteps: bool = True,
+        progress_bar: bool = False,
+    ) -> Self:
         """As in Stable-Baselines3.
 
         Raises:
             NonFiniteLossError: the loss, its gradient or the policy's answer is not a number.
         """
         try:
-            return super().learn(*args, **kwargs)
+            return super().learn(
+                total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar
+            )
         except ValueError as error:
             # Torch's distributions refuse such logits with an error of many lines.
             if "to satisfy the constraint" not in str(error):
                 raise
             raise NonFiniteLossError(f"the policy's logits are not finite at step {self.num_timesteps}") from error
 
-    def collect_rollouts(self, env: VecEnv, *args: Any, **kwargs: Any) -> bool:
+    def collect_rollouts(
+        self, env: VecEnv, callback: BaseCallback, rollout_buffer: RolloutBuffer, n_rollout_steps: int
+    ) -> bool:
         """As in Stable-Baselines3, with the driver's actions."""
         if self.driver.is_student:
-            return super().collect_rollouts(env, *args, **kwargs)
+            return super().collect_rollouts(env, callback, rollout_buffer, n_rollout_steps)
         if self._behaviour is None or len(self._behaviour.by_teacher) != env.num_envs:
             self._behaviour = Behaviour(self.driver, env.num_envs)
         method = self.distillation
@@ -151,7 +248,7 @@ class DistilledPPO(AveragedPPO):
         with_values = method is not None and method.needs("teacher_values")
         starts = functools.partial(getattr, self, "_last_episode_starts")
         with self._behaviour.steering(self.policy, teacher, starts, self._progress(), with_values):
-            return super().collect_rollouts(env, *args, **kwargs)
+            return super().collect_rollouts(env, callback, rollout_buffer, n_rollout_steps)
 
     def train(self) -> None:
         """Update the policy on the current rollout: PPO's epochs, with the terms in the loss.
@@ -211,40 +308,20 @@ class DistilledPPO(AveragedPPO):
         heard = () if self._behaviour is None else self._behaviour.answers
         return answer_rollout(distillation.teacher, self.rollout_buffer, distillation.needs("teacher_values"), heard)
 
-    def _pass(
-        self, samples: RolloutBufferSamples, actions: Tensor, view_wanted: bool, answers: Answers | None
-    ) -> Minibatch:
-        if not view_wanted:
-            return Minibatch(*self.policy.evaluate_actions(samples.observations, actions))
-        assert isinstance(self.rollout_buffer, IndexedRolloutBuffer)
-        index = torch.as_tensor(self.rollout_buffer.batch_indices, device=self.device)
-        batch = look_at(self.policy, samples.observations, actions)
-        assert batch.view is not None
-        batch.view.index = index
-        if answers is not None:
-            batch.view.teacher_logits = answers.logits[index]
-            batch.view.teacher_values = None if answers.values is None else answers.values[index]
-        batch.view.progress = self._progress()
-        return batch
-
     def _loss(
         self,
-        samples: RolloutBufferSamples,
+        samples: Samples,
         distillation: Distillation | None,
         answers: Answers | None,
         logs: dict[str, list[Tensor | float]],
     ) -> tuple[Tensor, float]:
-        actions = samples.actions
-        if isinstance(self.action_space, spaces.Discrete):
-            actions = actions.long().flatten()
-        batch = self._pass(samples, actions, distillation is not None, answers)
+        batch = one_pass(self, samples, distillation, answers)
         parts = objective(self, samples, batch)
         # Means first, then the sum, as in stock PPO: float addition is not associative.
         policy_loss, entropy_loss = parts.surrogate.mean(), parts.bonus.mean()
         if distillation is None or batch.view is None:
             loss = policy_loss + self.ent_coef * entropy_loss + self.vf_coef * parts.value_loss
         else:
-            batch.view.ratio = parts.ratio
             output = distillation(batch.view, parts.surrogate + self.ent_coef * parts.bonus)
             task_weight = value_at(distillation.task_weight, self._progress())
             loss = output.loss + task_weight * self.vf_coef * parts.value_loss

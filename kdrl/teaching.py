@@ -14,12 +14,16 @@ from common.teacher import Teacher
 TEACHER_CHUNK = 256
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(frozen=True)
 class Answers:
     """Logits ``[N, actions]``, and values ``[N]`` where they were asked for."""
 
     logits: Tensor
     values: Tensor | None = None
+
+    def at(self, index: Tensor) -> "Answers":
+        """Those to the observations of ``index``, ``int64 [B]``."""
+        return Answers(self.logits[index], None if self.values is None else self.values[index])
 
 
 def answer(teacher: Teacher, observations: Tensor, with_values: bool) -> Answers:
@@ -55,7 +59,7 @@ def answer_rollout(
         return answers
     # The buffer is still time-major: it flattens at the first call of get().
     order = torch.arange(len(frames)).view(buffer.buffer_size, buffer.n_envs).T.flatten().to(answers.logits.device)
-    return Answers(answers.logits[order], None if answers.values is None else answers.values[order])
+    return answers.at(order)
 
 
 def _joined(parts: Sequence[Answers], dim: int) -> Answers:

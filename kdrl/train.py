@@ -1,7 +1,8 @@
 """Train a policy with a method and record how it does on what it has not seen: kdrl-train."""
 
+import copy
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -9,27 +10,34 @@ from rich.console import Console
 from stable_baselines3 import PPO
 from stable_baselines3.common.logger import Logger, TensorBoardOutputFormat
 from stable_baselines3.common.vec_env import VecEnv, VecMonitor, VecNormalize
+from torch import nn
 
 from common.application import run as run_application
 from common.averaging import Averager, make_averager
-from common.checkpoints import AVERAGED, LAST, choose_weights, keep_teachers, save_weights
-from common.clock import TrainingClock
-from common.configuration import build, check_arguments, to_yaml
+from common.configuration import Choices, build, check_arguments
 from common.device import pick_device
 from common.distillation import Distillation
 from common.errors import InputError, NonFiniteLossError
 from common.method import make_distillation, teacher_paths
-from common.records import Record, Run
+from common.runs import lifecycle
+from common.runs.folder import Run
+from common.runs.identity import Identity
+from common.runs.keeper import Keeper
+from common.runs.records import Record
+from common.runs.weights import AVERAGED, LAST, load_weights, save_weights
 from common.teacher import Teacher
-from kdrl.callbacks import AverageValidation, Checkpoints, LearningCurve, ProgressBar
+from kdrl.callbacks import LearningCurve, LevelValidation, ProgressBar
 from kdrl.drivers import Driver
 from kdrl.env import ProcgenVecEnv
-from kdrl.evaluate import Condition, items, measure, play_condition, print_returns, rows, test_conditions
+from kdrl.evaluate import items, measure, play_condition, print_returns, rows, test_conditions
+from kdrl.identity import identify
 from kdrl.networks import PolicyLogits, policy_kwargs
-from kdrl.policy import load_teacher
 from kdrl.ppo import DistilledPPO
+from kdrl.restore import load_teacher
+from kdrl.resume import StateKeeping, restore
 from kdrl.settings import TrainSettings
 
+DRIVERS: Choices = {"kdrl.drivers.Driver": Driver}
 # Set by DistilledPPO's caller, not by configuration.
 RESERVED = ("policy", "env", "policy_kwargs", "seed", "device", "distillation", "driver", "tensorboard_log", "verbose")
 
@@ -77,7 +85,11 @@ def make_env(settings: TrainSettings) -> VecEnv:
 
 
 def make_model(
-    settings: TrainSettings, venv: VecEnv, distillation: Distillation, averaging: Averager | None = None
+    settings: TrainSettings,
+    venv: VecEnv,
+    distillation: Distillation,
+    driver: Driver | None = None,
+    averaging: Averager | None = None,
 ) -> DistilledPPO:
     """PPO as configured.
 
@@ -85,9 +97,6 @@ def make_model(
         InputError: an unknown PPO argument or a wrong type, or a distillation PPO cannot serve.
     """
     network = policy_kwargs(settings.network.extractor, settings.network.features_dim)
-    driver = build(settings.driver, "driver")
-    if not isinstance(driver, Driver):
-        raise InputError(f"driver._target_={settings.driver['_target_']!r} is not a Driver")
     try:
         return DistilledPPO(
             "CnnPolicy",
@@ -106,6 +115,16 @@ def make_model(
         raise InputError(f"ppo: {' '.join(str(error).split())}") from error
 
 
+def configured_driver(settings: TrainSettings) -> Driver:
+    """Who acts.
+
+    Raises:
+        InputError: a driver that cannot be used.
+    """
+    driver: Driver = build(settings.driver, "driver", DRIVERS)
+    return driver
+
+
 def configured_method(settings: TrainSettings) -> tuple[Distillation, list[str]]:
     """The configured method and the folders of the teachers it uses.
 
@@ -115,125 +134,154 @@ def configured_method(settings: TrainSettings) -> tuple[Distillation, list[str]]
     paths = teacher_paths(settings.teacher)
     teacher: Teacher | None = None
     if paths:
-        game, combine, weights = settings.env.game, settings.teacher_combine, settings.teacher_weights
-        teacher = load_teacher(paths, game, settings.device, combine, weights)
+        game, weights, combine = settings.env.game, settings.teacher_weights, settings.teacher_combine
+        teacher = load_teacher(paths, game, weights, combine, settings.unfinished, settings.device)
     return make_distillation(settings.method, teacher, paths)
 
 
+class PolicyTraining(lifecycle.Training):
+    """What is particular to training a policy.
+
+    Args:
+        settings: As configured.
+        console: Where it tells what it does.
+
+    Raises:
+        InputError: anything in the settings that cannot be used; nothing has been written.
+    """
+
+    def __init__(self, settings: TrainSettings, console: Console) -> None:
+        super().__init__(settings, console)
+        self.settings, self.steps = settings, settings.total_timesteps
+        self.conditions = test_conditions(settings.env, settings.evaluation.looks)
+        self.ppo = ppo_arguments(settings)
+        self.driver = configured_driver(settings)
+        averaging = make_averager(settings.averaging, _without_validation(settings))
+        self.averaging_from = None if averaging is None else averaging.start
+        self.distillation, paths = configured_method(settings)
+        self.teachers = [Run(path) for path in paths]
+        self.venv = make_env(settings)
+        try:
+            self.model = make_model(settings, self.venv, self.distillation, self.driver, averaging)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Free the engine."""
+        self.venv.close()
+
+    def identity(self) -> Identity:
+        """See :class:`common.runs.lifecycle.Training`."""
+        return identify(self.settings, self.ppo, self.driver, self.model.averaging, self.teachers)
+
+    def describe(self, run: Run) -> None:
+        """There is nothing that the configuration does not say."""
+
+    def begin(self) -> None:
+        """Show how good the teacher is: a wrong one should be seen before hours are spent on it."""
+        settings, teacher = self.settings, self.distillation.teacher
+        if settings.teacher and not self.teachers:
+            self.console.print(f"method={self.distillation.name} asks no teacher; the one given is not used")
+        if teacher is not None:
+            seen = self.conditions[0]
+            played = play_condition(teacher, settings.env, seen, settings.env.num_envs, settings.seed)
+            self.console.print(
+                f"teacher: return {played.returns.mean():.2f} on the training levels "
+                f"({len(played.returns)} episodes, {seen.domain(settings.env.game)})"
+            )
+
+    def fit(self, keeper: Keeper) -> int:
+        """See :class:`common.runs.lifecycle.Training`."""
+        settings, model, run = self.settings, self.model, keeper.run
+        model.set_logger(Logger(str(run.path), [TensorBoardOutputFormat(str(run.path / "tensorboard"))]))
+        self.console.print(
+            f"training {settings.method['name']} on {settings.env.game} ({model.device}) into {run.path}",
+            markup=False,
+            soft_wrap=True,
+        )
+        _, validation, unseen = test_conditions(settings.env, [])
+        bar = ProgressBar(self.console, settings.total_timesteps)
+        judge = LevelValidation(settings, validation, keeper)
+        curve = LearningCurve(settings, unseen, keeper)
+        saving = StateKeeping(keeper, [curve, judge])
+        if keeper.players is not None:
+            keeper.exact = restore(model, saving.evaluations, keeper.players) and keeper.exact
+            keeper.restore_generators()
+        try:
+            left = settings.total_timesteps - model.num_timesteps
+            model.learn(left, callback=[curve, judge, saving, bar], reset_num_timesteps=keeper.players is None)
+            if not self._is_sound():
+                raise NonFiniteLossError(f"the policy's logits are not finite at step {model.num_timesteps}")
+        except NonFiniteLossError as error:
+            # A loss is caught before its step, so that the weights are still good; a step that was too large is not.
+            if self._is_sound():
+                save_weights(model.policy, run)
+            saved = (run.checkpoints / f"{LAST}.safetensors").exists()
+            kept = f"the last good weights are in {run.checkpoints}" if saved else "no weights were saved"
+            raise NonFiniteLossError(f"{error}; training stopped, {kept}") from error
+        finally:
+            bar.bar.stop()
+        judge.finish()
+        return model.num_timesteps
+
+    @torch.no_grad()
+    def _is_sound(self) -> bool:
+        observations = torch.as_tensor(self.model._last_obs, device=self.model.device)
+        return bool(PolicyLogits(self.model.policy)(observations).isfinite().all())
+
+    def networks(self) -> dict[str, nn.Module]:
+        """See :class:`common.runs.lifecycle.Training`."""
+        found: dict[str, nn.Module] = {LAST: self.model.policy}
+        if self.model.averaging is not None and self.model.averaging.begun:
+            found[AVERAGED] = self.model.averaged_policy()
+        return found
+
+    def load_networks(self, run: Run, selections: Sequence[str]) -> dict[str, nn.Module]:
+        """See :class:`common.runs.lifecycle.Training`."""
+        found: dict[str, nn.Module] = {}
+        for selection in selections:
+            found[selection] = copy.deepcopy(self.model.policy)
+            load_weights(found[selection], run, selection)
+        return found
+
+    def test(self, networks: Mapping[str, nn.Module], keeper: Keeper) -> lifecycle.Outcome:
+        """See :class:`common.runs.lifecycle.Training`."""
+        settings = self.settings
+        game, evaluation = settings.env.game, settings.evaluation
+        arrays: dict[str, Any] = {}
+        found: list[Record] = []
+        for selection, policy in networks.items():
+            logits = PolicyLogits(policy)  # type: ignore[arg-type]
+            measured = list(measure(logits, settings, evaluation.looks, evaluation.episodes, settings.seed))
+            arrays |= items(game, measured, selection)
+            for condition, played in measured:
+                found += rows(settings, condition, played.returns, keeper.judged(selection))
+            print_returns(self.console, game, measured, selection)
+        return lifecycle.Outcome(found, arrays)
+
+
 def train(settings: TrainSettings) -> None:
-    """Train, test, and leave a run's folder.
+    """Train, test, and leave a run's folder; goes on with the run where it was interrupted.
 
     Raises:
         InputError: anything in the settings that cannot be used, before something is written.
+        AlreadyFinishedError: this very run is there, finished.
         NonFiniteLossError: training diverged; the last good checkpoint is in the run's folder.
+        Interrupted: a signal came; the same settings go on.
     """
-    console = Console()
-    run = Run(settings.run_dir)
-    run.check_free()
-    conditions = test_conditions(settings.env, settings.evaluation.looks)
-    ppo_arguments(settings)
-    averaging = make_averager(settings.averaging, _without_validation(settings))
-    distillation, teachers = configured_method(settings)
-    venv = make_env(settings)
+    lifecycle.check_early(settings.run_dir)
+    program = PolicyTraining(settings, Console())
     try:
-        model = make_model(settings, venv, distillation, averaging)
-        moved = run.start(to_yaml(settings))
-        if moved is not None:
-            console.print(f"an interrupted run was there; it is kept in {moved}")
-        if settings.teacher and not teachers:
-            console.print(f"method={distillation.name} asks no teacher; the one given is not used")
-        keep_teachers(run, [Run(path) for path in teachers], settings.teacher_weights)
-        for path in teachers:
-            console.print(f"teacher: {choose_weights(Run(path), settings.teacher_weights)} weights of {path}")
-        if distillation.teacher is not None:
-            _print_teacher(console, settings, distillation.teacher, conditions[0])
-        clock = _learn(console, run, settings, model)
+        lifecycle.train(program)
     finally:
-        venv.close()
-    _test(console, run, settings, model, _keep_weights(console, run, model), clock.seconds())
+        program.close()
 
 
 def _without_validation(settings: TrainSettings) -> str | None:
     """What keeps a run from playing validation levels along the way, if anything."""
     every, steps = settings.evaluation.every, settings.total_timesteps
     return None if 0 < every <= steps else f"a run of {steps} steps with evaluation.every={every}"
-
-
-def _print_teacher(console: Console, settings: TrainSettings, teacher: Teacher, seen: Condition) -> None:
-    """A wrong teacher should be seen before hours are spent on it."""
-    played = play_condition(teacher, settings.env, seen, settings.env.num_envs, settings.seed)
-    console.print(
-        f"teacher: return {played.returns.mean():.2f} on the training levels "
-        f"({len(played.returns)} episodes, {seen.domain(settings.env.game)})"
-    )
-
-
-def _learn(console: Console, run: Run, settings: TrainSettings, model: DistilledPPO) -> TrainingClock:
-    model.set_logger(Logger(str(run.path), [TensorBoardOutputFormat(str(run.path / "tensorboard"))]))
-    console.print(f"training {settings.method['name']} on {settings.env.game} ({model.device}) into {run.path}")
-    _, validation, unseen = test_conditions(settings.env, [])
-    clock = TrainingClock()
-    bar = ProgressBar(console, settings.total_timesteps)
-    judge = AverageValidation(settings, validation, clock)
-    saving = Checkpoints(run, settings.checkpoint_every)
-    try:
-        model.learn(
-            settings.total_timesteps, callback=[LearningCurve(run, settings, unseen, clock), judge, saving, bar]
-        )
-        if not _is_sound(model):
-            raise NonFiniteLossError(f"the policy's logits are not finite at step {model.num_timesteps}")
-    except NonFiniteLossError as error:
-        # A loss is caught before its step, so that the weights are still good; a step that was too large is not.
-        if _is_sound(model):
-            save_weights(model.policy, run)
-        saved = run.checkpoints.exists()
-        kept = f"the last good weights are in {run.checkpoints}" if saved else "no weights were saved"
-        raise NonFiniteLossError(f"{error}; training stopped, {kept}") from error
-    finally:
-        bar.bar.stop()
-    judge.finish()
-    return clock
-
-
-@torch.no_grad()
-def _is_sound(model: DistilledPPO) -> bool:
-    observations = torch.as_tensor(model._last_obs, device=model.device)
-    return bool(PolicyLogits(model.policy)(observations).isfinite().all())  # type: ignore[arg-type]
-
-
-def _keep_weights(console: Console, run: Run, model: DistilledPPO) -> dict[str, PolicyLogits]:
-    """Save what is to be tested: the last weights and, where there are any, the averaged ones."""
-    policies = {LAST: model.policy}
-    if model.averaging is not None and model.averaging.begun:
-        policies[AVERAGED] = model.averaged_policy()
-    elif model.averaging is not None:
-        console.print(f"training ended before averaging.start={model.averaging.start}; nothing is averaged")
-    for selection, policy in policies.items():
-        save_weights(policy, run, selection)
-    return {selection: PolicyLogits(policy) for selection, policy in policies.items()}
-
-
-def _test(
-    console: Console,
-    run: Run,
-    settings: TrainSettings,
-    model: DistilledPPO,
-    policies: Mapping[str, PolicyLogits],
-    seconds: float,
-) -> None:
-    console.print(f"trained {model.num_timesteps:,} steps in {seconds:.0f} s; testing")
-    game, evaluation = settings.env.game, settings.evaluation
-    arrays: dict[str, Any] = {}
-    found: list[Record] = []
-    for selection, policy in policies.items():
-        measured = list(measure(policy, settings, evaluation.looks, evaluation.episodes, settings.seed))
-        arrays |= items(game, measured, selection)
-        for condition, played in measured:
-            found += rows(settings, condition, played.returns, model.num_timesteps, seconds, selection)
-        print_returns(console, game, measured, selection)
-    run.save_items(arrays)
-    # All at once: test rows are what marks a run as finished.
-    run.append(found)
 
 
 def main() -> None:

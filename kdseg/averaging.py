@@ -44,7 +44,7 @@ def _images(make: MakeBatches) -> Iterator[Tensor]:
         yield batch["image"]
 
 
-class AverageValidation:
+class SourceValidation:
     """One validation of an average, batch by batch, along with that of the network in training.
 
     The averager's loss is the cross-entropy with the labels: per pixel, the mean over each source domain, then over

@@ -1,6 +1,6 @@
-"""What happens beside the training steps: learning curves and checkpoints."""
+"""What happens beside the training steps: learning curves and the progress bar."""
 
-import dataclasses
+import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,11 +10,10 @@ import torch
 from rich.console import Console
 from torch import Tensor, nn
 
-from common.checkpoints import AVERAGED, LAST, save_weights
-from common.clock import TrainingClock
 from common.evaluation.segmentation import mean_iou
 from common.progress import TrainingBar
-from common.records import Run
+from common.runs.keeper import Keeper
+from common.runs.weights import AVERAGED, LAST
 from kdseg.domains.datamodule import Part, SegmentationData
 from kdseg.evaluate import score_row
 from kdseg.module import SegmentationModule
@@ -25,23 +24,19 @@ class LearningCurve(pl.Callback):
     """Records mIoU of every validation loader, for the network and its average, off the training clock.
 
     Args:
-        run: Where rows go.
         settings: The run's settings.
         data: The data.
         parts: What the trainer's validation loaders hold, in their order.
-        clock: Seconds of training.
+        keeper: Keeps the clock and the records.
     """
 
-    def __init__(
-        self, run: Run, settings: TrainSettings, data: SegmentationData, parts: Sequence[Part], clock: TrainingClock
-    ) -> None:
-        self.run, self.settings, self.data, self.parts, self.clock = run, settings, data, parts, clock
-        self._pause: Any = None
+    def __init__(self, settings: TrainSettings, data: SegmentationData, parts: Sequence[Part], keeper: Keeper) -> None:
+        self.settings, self.data, self.parts, self.keeper = settings, data, parts, keeper
+        self._pause = contextlib.ExitStack()
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Stop the clock."""
-        self._pause = self.clock.paused()
-        self._pause.__enter__()
+        self._pause.enter_context(self.keeper.clock.paused())
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write a row per loader and let the clock go on."""
@@ -49,43 +44,20 @@ class LearningCurve(pl.Callback):
         if trainer.is_global_zero and not trainer.sanity_checking:
             self._record(pl_module.confusions, LAST, trainer.global_step)
             self._record(pl_module.averaged_confusions, AVERAGED, trainer.global_step)
-        self._pause.__exit__(None, None, None)
+        self._pause.close()
 
     def _record(self, confusions: Mapping[int, Tensor], selection: str, steps: int) -> None:
-        seconds = self.clock.seconds()
+        judged = self.keeper.judged(selection, steps)
         for number, confusion in confusions.items():
             part = self.parts[number]
             value = float(mean_iou(confusion.cpu().numpy()))
             if not np.isnan(value):
-                count = len(part.dataset)
-                row = score_row(self.settings, self.data, part, "progress", "miou", value, count, steps, seconds)
-                self.run.append([dataclasses.replace(row, selection=selection)])
+                self.keeper.record([score_row(self.settings, self.data, part, "progress", "miou", value, judged)])
 
 
 def all_finite(network: nn.Module) -> bool:
     """Whether no parameter or buffer holds an infinite value or NaN."""
     return all(bool(torch.isfinite(tensor).all()) for tensor in network.state_dict().values())
-
-
-class Checkpoints(pl.Callback):
-    """Saves the network's weights every so many steps, in place of the ones before, unless they are not finite.
-
-    The averaged ones beside them, once there are any; with BatchNorm statistics to be re-estimated not before the end.
-    """
-
-    def __init__(self, run: Run, every: int) -> None:
-        self.run, self.every = run, every
-
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """Save if it is time."""
-        assert isinstance(pl_module, SegmentationModule)
-        if trainer.is_global_zero and trainer.global_step % self.every == 0 and all_finite(pl_module.network):
-            save_weights(pl_module.network, self.run)
-            averaging = pl_module.averaging
-            if averaging is not None and averaging.begun and not averaging.reestimates:
-                save_weights(averaging.averaged, self.run, AVERAGED)
 
 
 class ProgressBar(pl.Callback):
@@ -97,7 +69,7 @@ class ProgressBar(pl.Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Show the bar."""
         if trainer.is_global_zero:
-            self.bar.start()
+            self.bar.start(trainer.global_step)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int

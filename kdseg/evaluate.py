@@ -9,18 +9,24 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import track
 from rich.table import Table
 from torch import nn
 
 from common.application import run as run_application
-from common.checkpoints import LAST, choose_weights
-from common.configuration import build
+from common.configuration import to_yaml
 from common.device import pick_device
 from common.errors import InputError
 from common.evaluation.segmentation import scores
-from common.records import Record, Run, Split, item_key, library_versions
+from common.runs.folder import Run, Status
+from common.runs.identity import Identity
+from common.runs.items import item_key
+from common.runs.records import Judged, Record, Split, library_versions
+from common.runs.weights import LAST, choose_weights
+from kdseg.configured import make_data
 from kdseg.domains.datamodule import Part, SegmentationData
+from kdseg.domains.held_out import read_images
 from kdseg.metrics import batch_confusion
 from kdseg.settings import EvaluateSettings, TrainSettings
 
@@ -60,7 +66,7 @@ def measure(network: nn.Module, data: SegmentationData, part: Part, device: torc
     training = network.training
     network.to(device).eval()
     loader = data.eval_dataloader(dataset)
-    for batch in track(loader, f"testing {part.domain}", console=console, transient=True):
+    for batch in track(loader, f"testing {escape(part.domain)}", console=console, transient=True):
         logits = network(batch["image"].to(device)).float()
         positions = (batch["index"] - dataset.first_index).tolist()
         confusions[positions] = batch_confusion(logits, batch["mask"].to(device), data.num_classes).cpu().numpy()
@@ -78,22 +84,15 @@ def _picture_positions(part: Part) -> list[int]:
 
 
 def rows(
-    settings: TrainSettings,
-    data: SegmentationData,
-    measured: Measured,
-    split: Split,
-    steps: int,
-    seconds: float,
-    selection: str = LAST,
+    settings: TrainSettings, data: SegmentationData, measured: Measured, split: Split, judged: Judged
 ) -> list[Record]:
     """Records of one part: every score of its pooled confusion matrix."""
     pooled = measured.confusions.sum(axis=0)
-    found = [
-        score_row(settings, data, measured.part, split, metric, value, len(measured.confusions), steps, seconds)
+    return [
+        score_row(settings, data, measured.part, split, metric, value, judged)
         for metric, value in scores(pooled, data.class_names).items()
         if not np.isnan(value)  # a class that is neither there nor predicted has no score
     ]
-    return [dataclasses.replace(row, selection=selection) for row in found]
 
 
 def score_row(
@@ -103,11 +102,9 @@ def score_row(
     split: Split,
     metric: str,
     value: float,
-    n: int,
-    steps: int,
-    seconds: float,
+    judged: Judged,
 ) -> Record:
-    """One record of a segmentation run, of its last weights."""
+    """One record of a segmentation run, measured on all images of a part."""
     return Record(
         task="seg",
         method=str(settings.method["name"]),
@@ -119,12 +116,10 @@ def score_row(
         split=split,
         metric=metric,
         value=float(value),
-        n=n,
-        selection=LAST,
-        steps=steps,
-        seconds=seconds,
-        network=str(settings.network["name"]),
+        n=len(part.dataset),
+        network=settings.network.name,
         versions=library_versions(),
+        **dataclasses.asdict(judged),
     )
 
 
@@ -170,53 +165,91 @@ def _pictures(result: Measured) -> dict[str, NDArray[np.uint8]]:
 def print_scores(console: Console, data: SegmentationData, measured: Iterable[Measured], selection: str = LAST) -> None:
     """The table a user sees at the end: pooled scores per domain."""
     which = "" if selection == LAST else f", {selection} weights"
-    table = Table(title=f"Target {data.target_name}, trained on {', '.join(data.source_names)}{which}")
+    table = Table(title=escape(f"Target {data.target_name}, trained on {', '.join(data.source_names)}{which}"))
     for heading in ("domain", "", "mIoU", "Dice", "pixel accuracy", "images"):
         table.add_column(heading, justify="left" if heading in ("domain", "") else "right")
     for result in measured:
         values = scores(result.confusions.sum(axis=0), data.class_names)
         cells = [f"{values[name]:.3f}" for name in ("miou", "dice", "pixel_accuracy")]
         part = result.part
-        table.add_row(part.domain, "seen" if part.seen else "unseen", *cells, str(len(result.confusions)))
+        table.add_row(escape(part.domain), "seen" if part.seen else "unseen", *cells, str(len(result.confusions)))
     console.print(table)
 
 
 def evaluate(settings: EvaluateSettings) -> None:
     """Test a finished run's network and print, and with ``out`` record, its scores.
 
+    Domains that the run was trained on are judged on the images that it held out, others on all that it was not
+    trained on.
+
     Raises:
         InputError: no finished segmentation run there, weights or a domain or folder that do not exist, other
-            classes in the data, or an ``out`` that holds something.
+            classes in the data, nothing that was not trained on, or an ``out`` that holds something.
     """
     from kdseg.restore import load_network
 
     source = Run(settings.run)
     network, trained = load_network(source, settings.weights)
+    status = source.check_finished(f"run={settings.run}", settings.unfinished)
     selection = choose_weights(source, settings.weights)
     if trained.channels_last:  # other kernels round otherwise: use those of the run
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    out = None if settings.out is None else Run(settings.out)
+    if out is not None:
+        out.check_new()
     for key in ("target", "root"):
         value = getattr(settings, key)
         if value is not None:
             trained.data[key] = str(Path(value)) if key == "root" else value
-    data = build(trained.data, "data")
-    if data.class_names != trained.classes:
-        raise InputError(f"the data's classes are {data.class_names}, the network's {trained.classes}")
-    out = None if settings.out is None else Run(settings.out)
-    if out is not None:
-        out.check_free()
-    last = [record for record in source.records() if record.split == "test"]
-    steps, seconds = (last[-1].steps, last[-1].seconds) if last else (0, 0.0)
     console = Console()
+    data = _judged_data(source, trained, console)
     device = pick_device(settings.device)
     measured = [measure(network, data, part, device, console) for part in data.test_parts]
     print_scores(console, data, measured, selection)
     console.print(f"weights: {selection}")
     if out is not None:
-        out.start(source.config_path.read_text())
-        out.save_items(items(data, measured))
-        out.append(row for result in measured for row in rows(trained, data, result, "test", steps, seconds, selection))
-        console.print(f"records in {out.path}")
+        identity = _judged_identity(source, data, status)
+        judged = Judged(
+            status.steps, status.seconds, selection, "" if identity is None else identity.key, status.resumed
+        )
+        with out.lock():
+            out.check_new()  # what another process did in between
+            out.begin(to_yaml(trained), identity, status.steps)
+            out.save_items(items(data, measured))
+            out.append(row for result in measured for row in rows(trained, data, result, "test", judged))
+            out.set_status(Status("finished", status.steps, status.steps, status.seconds, status.resumed))
+        console.print(f"records in {out.path}", markup=False, soft_wrap=True)
+
+
+def _judged_data(source: Run, trained: TrainSettings, console: Console) -> SegmentationData:
+    """The images to judge a run on; tells what is passed over."""
+    images = read_images(source)
+    node = dict(trained.data)
+    if images is None:
+        data = make_data(node)
+        notes = ["the run has no list of its images: whether it was trained on some of these cannot be checked"]
+    else:
+        if "class_names" in node:  # the masks of what is judged need not hold every class
+            node["class_names"] = trained.classes
+        data = make_data(node, images=images)
+        notes = data.notes
+    if data.class_names != trained.classes:
+        raise InputError(f"the data's classes are {data.class_names}, the network's {trained.classes}")
+    for note in notes:
+        console.print(note, markup=False, highlight=False, soft_wrap=True)
+    return data
+
+
+def _judged_identity(source: Run, data: SegmentationData, status: Status) -> Identity | None:
+    """The run's own, on the domains it is judged on now; ``None`` for a run of before there were identities."""
+    identity = source.identity()
+    if identity is None:
+        return None
+    domains = {"target": data.target_name, "sources": list(data.source_names), "files": data.fingerprints()}
+    setting = dict(identity.setting)
+    if status.stage == "training":
+        setting["unfinished_at"] = status.steps
+    return dataclasses.replace(identity, domains=domains, setting=setting)
 
 
 def main() -> None:

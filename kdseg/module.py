@@ -5,6 +5,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.core.optimizer import LightningOptimizer
 from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -13,9 +14,10 @@ from common.averaging import Averager, reestimate_batch_norm
 from common.distillation import Distillation, DistillationOutput
 from common.errors import InputError, NonFiniteLossError
 from common.evaluation.segmentation import mean_iou
+from common.teacher import Teacher
 from common.terms import Need
 from common.view import View
-from kdseg.averaging import AverageValidation, MakeBatches, training_images
+from kdseg.averaging import MakeBatches, SourceValidation, training_images
 from kdseg.domains.sample import IGNORE
 from kdseg.metrics import batch_confusion
 from kdseg.networks import Pixels, SegmentationNetwork, pad_to_multiple
@@ -57,8 +59,9 @@ class SegmentationModule(pl.LightningModule):
             re-estimated. Left ``None``, it is ``train_dataloader`` of the data module that the Trainer was given.
 
     Raises:
-        InputError: a teacher with other classes, or a term that needs what segmentation cannot show; when
-            training starts, averaging without the validation or the training batches that it needs.
+        InputError: a teacher with other classes or with the network's own weights, or a term that needs what
+            segmentation cannot show; when training starts, averaging without the validation or the training batches
+            that it needs.
         NonFiniteLossError: in training, before the step that a non-finite loss would take.
     """
 
@@ -85,7 +88,7 @@ class SegmentationModule(pl.LightningModule):
         self.confusions: dict[int, Tensor] = {}
         self.make_batches: MakeBatches | None = None
         self.averaging = averaging
-        self._beside: AverageValidation | None = None
+        self._beside: SourceValidation | None = None
         if averaging is not None:
             averaging.bind(self.network)
         if self.distillation.teacher is not None:
@@ -103,10 +106,11 @@ class SegmentationModule(pl.LightningModule):
         images = torch.zeros(2, 3, PROBE, PROBE)
         masks = torch.zeros(2, PROBE, PROBE, dtype=torch.long)
         pixels = self.network.pixels(images)
-        self.distillation.bind(self.network, self._view(images, masks, pixels, pixels.logits, None))
+        self.distillation.bind(self.network, self._view(images, masks, pixels, pixels.logits))
         self.network.train(training)
 
-    def _check_teacher(self, teacher: nn.Module) -> None:
+    def _check_teacher(self, teacher: Teacher) -> None:
+        teacher.check_apart(self.network)
         like = next(teacher.parameters(), torch.zeros(()))
         classes = teacher(torch.zeros(1, 3, PROBE, PROBE, device=like.device, dtype=like.dtype)).shape[1]
         if classes != self.num_classes:
@@ -148,17 +152,26 @@ class SegmentationModule(pl.LightningModule):
     def _distilled_loss(
         self, images: Tensor, masks: Tensor, pixels: Pixels, logits: Tensor, index: Tensor | None
     ) -> Tensor:
-        view = self._view(images, masks, pixels, logits, index)
-        if self.distillation.teacher is not None:
-            view.teacher_logits = self.distillation.teacher(images, index)
-        view.log, view.progress = self._logs(), self._progress()
+        teacher = self.distillation.teacher
+        answer = None if teacher is None else teacher(images, index)
+        view = self._view(images, masks, pixels, logits, index, answer, self._logs(), self._progress())
         task = F.cross_entropy(logits, masks, ignore_index=IGNORE, reduction="none")
         output: DistillationOutput = self.distillation(view, task)
         for name, value in output.metrics.items():
             self.log("train/task" if name == "task" else f"distillation/{name}", value)
         return output.loss
 
-    def _view(self, images: Tensor, masks: Tensor, pixels: Pixels, logits: Tensor, index: Tensor | None) -> View:
+    def _view(
+        self,
+        images: Tensor,
+        masks: Tensor,
+        pixels: Pixels,
+        logits: Tensor,
+        index: Tensor | None = None,
+        teacher_logits: Tensor | None = None,
+        log: bool = True,
+        progress: float = 0.0,
+    ) -> View:
         return View(
             inputs=images,
             features=pixels.features,
@@ -168,8 +181,12 @@ class SegmentationModule(pl.LightningModule):
             targets=masks,
             valid=masks != IGNORE,
             index=index,
+            teacher_logits=teacher_logits,
+            teacher=self.distillation.teacher,
             stages=pixels.stages,
             look=self._look,
+            log=log,
+            progress=progress,
         )
 
     def _look(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -183,9 +200,15 @@ class SegmentationModule(pl.LightningModule):
             if self.averaging.reestimates:
                 self._batches()
 
-    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+    def optimizer_step(
+        self,
+        epoch: int,
+        batch_idx: int,
+        optimizer: torch.optim.Optimizer | LightningOptimizer,
+        optimizer_closure: Callable[[], Any] | None = None,
+    ) -> None:
         """Take the step, and the weights after it into their average."""
-        super().optimizer_step(*args, **kwargs)
+        super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
         if self.averaging is not None:  # Lightning counts the step after this hook
             self.averaging.after_step(self.network, self._progress(self.global_step + 1))
 
@@ -231,7 +254,7 @@ class SegmentationModule(pl.LightningModule):
         """Forget the matrices of the validation before."""
         self.confusions, self._beside = {}, None
         if self.averaging is not None and self.trainer.state.fn == TrainerFn.FITTING:
-            self._beside = AverageValidation(self.averaging, self.network, self.num_classes, self._batches)
+            self._beside = SourceValidation(self.averaging, self.network, self.num_classes, self._batches)
 
     def on_validation_epoch_end(self) -> None:
         """Log mIoU per loader, each from one matrix pooled over images and devices, and tell the averager its loss."""

@@ -4,17 +4,23 @@ import dataclasses
 import difflib
 import inspect
 import math
+import string
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import segmentation_models_pytorch as smp
+import timm
 import torch
 from segmentation_models_pytorch.base import SegmentationHead
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from common.configuration import check_arguments
+from common.configuration import check_arguments, shown
 from common.errors import InputError, choice
+
+_OF_NAMES = frozenset(string.ascii_letters + string.digits + "_-.")
+# Set by create_network itself, or such as make timm read files and fetch weights.
+_RESERVED = ("in_channels", "classes", *inspect.signature(timm.create_model).parameters)
 
 
 def create_network(
@@ -40,7 +46,7 @@ def create_network(
     arch = choice(arch.lower(), smp.MODEL_ARCHITECTURES_MAPPING, "network.arch")
     _check_encoder(encoder_name)
     _check_options(arch, encoder_name, options)
-    options = check_arguments(smp.MODEL_ARCHITECTURES_MAPPING[arch], options, "network")
+    options = check_arguments(smp.MODEL_ARCHITECTURES_MAPPING[arch], options, "network", _RESERVED)
     if arch == "dpt":
         options.setdefault("dynamic_img_size", True)
     try:
@@ -53,6 +59,16 @@ def create_network(
 
 
 def _check_encoder(name: str) -> None:
+    if not isinstance(name, str) or not set(name) <= _OF_NAMES:
+        # timm fetches what is named hf-hub:OWNER/NAME, and reads what is named local-dir:PATH.
+        raise InputError(
+            f"network.encoder_name={shown(name)} is no encoder's name; use one of the library's or tu-<name>"
+        )
+    if name.startswith("tu-") and not timm.is_model(name.removeprefix("tu-")):
+        nearest = difflib.get_close_matches(name.removeprefix("tu-"), timm.list_models(), n=3, cutoff=0.0)
+        raise InputError(
+            f"network.encoder_name={shown(name)} is not known to timm (near it: tu-{', tu-'.join(nearest)})"
+        )
     known = smp.encoders.get_encoder_names()
     if not name.startswith("tu-") and name not in known:
         # There are over a hundred: all of them would not be a line to read.
@@ -111,6 +127,7 @@ class SegmentationNetwork(nn.Module):
                 f"{type(model).__name__} has no segmentation_head; give a segmentation-models-pytorch model"
             )
         self.model = model
+        # By a hook, since no forward of the library gives it: we would have to copy those of all architectures.
         self._caught: Tensor | None = None
         self._stages: list[Tensor] | None = None
         model.segmentation_head.register_forward_pre_hook(self._catch)  # type: ignore[union-attr,operator]

@@ -1,46 +1,43 @@
 """Networks from runs' folders: to evaluate, and as teachers."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
-from torch import nn
 
-from common.checkpoints import Weights, choose_weights, load_weights
-from common.configuration import build, read_settings
+from common.configuration import check_type, read_settings
 from common.errors import InputError
-from common.records import Run
+from common.runs.folder import Run
+from common.runs.teachers import load_teachers
+from common.runs.weights import Weights, choose_weights, load_weights
 from common.teacher import Combination, Teacher
 from kdseg.domains.datamodule import SegmentationData
-from kdseg.networks import SegmentationNetwork
-from kdseg.settings import TrainSettings
-
-# Keys of a network's configuration that are not arguments of its constructor.
-_LABELS = ("name", "task")
+from kdseg.domains.dataset import IMAGENET_MEAN, IMAGENET_STD
+from kdseg.networks import SegmentationNetwork, create_network
+from kdseg.settings import NetworkSettings, TrainSettings
 
 
-def build_network(config: dict[str, Any], classes: int) -> SegmentationNetwork:
+def build_network(config: NetworkSettings, classes: int, pretrained: bool = True) -> SegmentationNetwork:
     """The network that the config group ``network`` describes.
 
+    Args:
+        config: The group.
+        classes: Number of classes.
+        pretrained: Whether to fetch the encoder's weights, if the group names some.
+
     Raises:
-        InputError: a network of another task, or one the library does not know.
+        InputError: a network that the library does not know.
     """
-    if config.get("task") != "seg":
-        raise InputError(
-            f"network={config.get('name')} is for task {config.get('task')!r}; use one for 'seg', such as unet_small"
-        )
-    node = {key: value for key, value in config.items() if key not in _LABELS}
-    model = build(node, "network", classes=classes)
-    if not isinstance(model, nn.Module):
-        raise InputError(f"network._target_={config['_target_']!r} does not make a network")
-    return SegmentationNetwork(model)
+    if "classes" in config.options:
+        raise InputError("network.classes cannot be set here; remove it")
+    weights = config.encoder_weights if pretrained else None
+    return SegmentationNetwork(create_network(config.arch, config.encoder_name, weights, classes, **config.options))
 
 
 def load_network(run: Run, weights: Weights = "auto") -> tuple[SegmentationNetwork, TrainSettings]:
     """The network a run trained, in eval mode on the CPU, and the settings it was trained with.
 
     Args:
-        run: The run.
+        run: The run; whether it is finished does not matter here.
         weights: Its last weights, the averaged ones, or with ``auto`` the averaged ones if it has any.
 
     Raises:
@@ -49,43 +46,56 @@ def load_network(run: Run, weights: Weights = "auto") -> tuple[SegmentationNetwo
     settings = read_settings(run.config_path, TrainSettings, task="seg")
     if settings.classes is None:
         raise InputError(f"{run.config_path} names no classes; give a run that kdseg-train wrote")
-    config = dict(settings.network)
     # The weights are in the run; nothing needs to be downloaded for them.
-    config["encoder_weights"] = None
-    network = build_network(config, len(settings.classes))
+    network = build_network(settings.network, len(settings.classes), pretrained=False)
     load_weights(network, run, choose_weights(run, weights))
     return network.eval(), settings
 
 
 def load_teacher(
-    paths: Sequence[str], data: SegmentationData, weights: Weights = "auto", combine: Combination = "probability"
+    paths: Sequence[str],
+    data: SegmentationData,
+    weights: Weights = "auto",
+    combine: Combination = "probability",
+    unfinished: bool = False,
 ) -> tuple[Teacher, list[str]]:
-    """One teacher of the networks of finished runs, with these weights; ``combine`` says what of several is averaged.
+    """One teacher of the networks of finished runs, and what a user should be warned of.
 
-    Returns:
-        The teacher, and what a user should be warned of.
+    Args:
+        paths: The runs' folders.
+        data: The student's data.
+        weights: As in :func:`load_network`.
+        combine: What of several teachers is averaged.
+        unfinished: Whether runs that are not finished will do.
 
     Raises:
         InputError: a folder that is no finished segmentation run, or a network of other classes or
             another normalisation.
     """
-    networks: list[nn.Module] = []
     warnings: list[str] = []
-    for path in paths:
-        network, settings = load_network(Run(path), weights)
-        assert settings.classes is not None
-        if settings.classes != data.class_names:
+
+    def load(run: Run) -> SegmentationNetwork:
+        network, settings = load_network(run, weights)
+        _check_fits(run, settings, data)
+        sources = check_type(settings.data.get("sources"), list[str] | None, f"{run.config_path}: data.sources")
+        if data.target_name in (sources or []):
+            warnings.append(f"teacher={run.path} was trained on the target domain {data.target_name}")
+        return network
+
+    return load_teachers(paths, load, combine, unfinished), warnings
+
+
+def _check_fits(run: Run, settings: TrainSettings, data: SegmentationData) -> None:
+    assert settings.classes is not None
+    if settings.classes != data.class_names:
+        raise InputError(
+            f"teacher={run.path} has {len(settings.classes)} classes ({', '.join(settings.classes)}), "
+            f"the data {data.num_classes} ({', '.join(data.class_names)}); give a teacher of the same classes"
+        )
+    for name, usual, ours in (("mean", IMAGENET_MEAN, data.mean), ("std", IMAGENET_STD, data.std)):
+        given = settings.data.get(name, usual)
+        theirs = check_type(given, tuple[float, float, float], f"{run.config_path}: data.{name}")
+        if not torch.allclose(torch.tensor(theirs), torch.tensor(ours)):
             raise InputError(
-                f"teacher={path} has {len(settings.classes)} classes ({', '.join(settings.classes)}), "
-                f"the data {data.num_classes} ({', '.join(data.class_names)}); give a teacher of the same classes"
+                f"teacher={run.path} was trained with data.{name}={list(theirs)}, the student has {list(ours)}; use one"
             )
-        theirs = (settings.data.get("mean"), settings.data.get("std"))
-        for name, value, ours in zip(("mean", "std"), theirs, (data.mean, data.std), strict=True):
-            if value is not None and not torch.allclose(torch.tensor(value), torch.tensor(ours)):
-                raise InputError(
-                    f"teacher={path} was trained with data.{name}={value}, the student has {list(ours)}; use one"
-                )
-        if data.target_name in (settings.data.get("sources") or []):
-            warnings.append(f"teacher={path} was trained on the target domain {data.target_name}")
-        networks.append(network)
-    return Teacher(networks, combine), warnings

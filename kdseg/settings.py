@@ -1,55 +1,75 @@
 """The typed form of the segmentation configuration files."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic.dataclasses import dataclass
 
-from common.averaging import NO_AVERAGING
-from common.checkpoints import Weights
-from common.teacher import Combination
-
-_STRICT = ConfigDict(extra="forbid")
+from common.configuration import shown
+from common.errors import InputError
+from common.runs.settings import STRICT, JudgeSettings, RunSettings
 
 
-@dataclass(config=_STRICT, kw_only=True)
+class NetworkSettings(BaseModel):
+    """Config group ``network``: arguments of :func:`kdseg.networks.create_network`, further options included."""
+
+    model_config = ConfigDict(extra="allow")
+
+    name: str
+    task: Literal["seg"]
+    arch: str = "unet"
+    encoder_name: str = "resnet18"
+    encoder_weights: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_target(cls, values: Any) -> Any:
+        if not isinstance(values, dict) or "_target_" not in values:
+            return values
+        # Earlier configurations named the function that this is for.
+        if values["_target_"] != "kdseg.networks.create_network":
+            raise InputError(f"network._target_={shown(values['_target_'])} is refused; remove it")
+        return {key: value for key, value in values.items() if key != "_target_"}
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What the architecture takes beside the arguments above."""
+        return dict(self.model_extra or {})
+
+
+class TrainerSettings(BaseModel):
+    """Config group ``trainer``: arguments of Lightning's Trainer, which knows what else there is."""
+
+    model_config = ConfigDict(extra="allow")
+
+    max_steps: int = Field(ge=1)
+
+
+@dataclass(config=STRICT, kw_only=True)
 class EvaluationSettings:
     """What is measured along the way."""
 
     every: int = Field(ge=0)
 
 
-@dataclass(config=_STRICT, kw_only=True)
-class TrainSettings:
+@dataclass(config=STRICT, kw_only=True)
+class TrainSettings(RunSettings):
     """``configs/kdseg/train.yaml``; ``classes`` is filled in from the data."""
 
     task: Literal["seg"]
-    seed: int = Field(ge=0)
-    run_dir: str
-    teacher: str | list[str] | None
-    strength: dict[str, Any]
     data: dict[str, Any]
-    classes: list[str] | None
-    network: dict[str, Any]
+    classes: Annotated[list[str], Field(min_length=1, max_length=256)] | None
+    network: NetworkSettings
     channels_last: bool
-    method: dict[str, Any]
     optimizer: dict[str, Any]
-    trainer: dict[str, Any]
+    trainer: TrainerSettings
     evaluation: EvaluationSettings
-    checkpoint_every: int = Field(ge=1)
-    # With defaults, because runs from before there was averaging lack them.
-    averaging: dict[str, Any] = Field(default_factory=lambda: dict(NO_AVERAGING))
-    teacher_weights: Weights = "auto"
-    teacher_combine: Combination = "probability"
 
 
-@dataclass(config=_STRICT, kw_only=True)
-class EvaluateSettings:
+@dataclass(config=STRICT, kw_only=True)
+class EvaluateSettings(JudgeSettings):
     """``configs/kdseg/evaluate.yaml``."""
 
     run: str
-    weights: Weights
-    out: str | None
     target: str | None
     root: str | None
-    device: str

@@ -1,6 +1,7 @@
 """Train a segmentation network with a method and record how it does on an unseen domain: kdseg-train."""
 
-from collections.abc import Mapping
+import copy
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytorch_lightning as pl
@@ -10,21 +11,27 @@ from torch import nn
 
 from common.application import run as run_application
 from common.averaging import Averager, make_averager
-from common.checkpoints import AVERAGED, LAST, choose_weights, keep_teachers, save_weights
-from common.clock import TrainingClock
-from common.configuration import build, build_partial, to_yaml
 from common.distillation import Distillation
-from common.errors import InputError, NonFiniteLossError
+from common.errors import NonFiniteLossError
 from common.evaluation.segmentation import mean_iou
 from common.method import make_distillation, teacher_paths
-from common.records import Record, Run
+from common.runs import lifecycle
+from common.runs.folder import Run
+from common.runs.identity import Identity
+from common.runs.keeper import Keeper
+from common.runs.records import Record
+from common.runs.weights import AVERAGED, LAST, load_weights
 from common.teacher import Teacher
 from kdseg.callbacks import LearningCurve, all_finite
+from kdseg.configured import make_data, make_optimizer
 from kdseg.domains.datamodule import SegmentationData
+from kdseg.domains.held_out import write_images
 from kdseg.evaluate import items, measure, print_scores, rows
+from kdseg.identity import identify
 from kdseg.module import SegmentationModule
 from kdseg.networks import check_sizes
 from kdseg.restore import build_network, load_teacher
+from kdseg.resume import StateKeeping, restore_module
 from kdseg.settings import TrainSettings
 from kdseg.trainer import make_trainer, quiet_lightning, trainer_arguments
 
@@ -40,51 +47,151 @@ def configured_method(
     paths = teacher_paths(settings.teacher)
     teacher: Teacher | None = None
     if paths:
-        teacher, notes = load_teacher(paths, data, settings.teacher_weights, settings.teacher_combine)
+        weights, combine = settings.teacher_weights, settings.teacher_combine
+        teacher, notes = load_teacher(paths, data, weights, combine, settings.unfinished)
         for note in notes:
-            console.print(f"[yellow]warning:[/yellow] {note}")
+            console.print(f"warning: {note}", style="yellow", markup=False)
     return make_distillation(settings.method, teacher, paths)
 
 
+class SegmentationTraining(lifecycle.Training):
+    """What is particular to training a segmentation network.
+
+    Args:
+        settings: As configured; classes and sources are filled in from the data.
+        console: Where it tells what it does.
+
+    Raises:
+        InputError: anything in the settings that cannot be used; nothing has been written.
+    """
+
+    def __init__(self, settings: TrainSettings, console: Console) -> None:
+        super().__init__(settings, console)
+        self.settings, self.steps = settings, settings.trainer.max_steps
+        self.arguments = trainer_arguments(settings)
+        pl.seed_everything(settings.seed, workers=True, verbose=False)
+        self.data = make_data(settings.data)
+        settings.classes = list(self.data.class_names)
+        if "sources" in settings.data:  # "all others" would be other domains once the run is judged on another target
+            settings.data["sources"] = list(self.data.source_names)
+        averaging = make_averager(settings.averaging, _without_validation(settings, self.data))
+        self.averaging_from = None if averaging is None else averaging.start
+        self.distillation, paths = configured_method(settings, self.data, console)
+        self.teachers = [Run(path) for path in paths]
+        # Seeded again, so that the network's first weights do not depend on the teacher before it.
+        pl.seed_everything(settings.seed, workers=True, verbose=False)
+        make_trainer(console, settings, None, self.arguments, [])  # whatever it refuses, it refuses now
+        self.parts = [*self.data.validation_parts, self.data.test_parts[0]]
+        self.module = _make_module(settings, self.data, self.distillation, averaging)
+
+    def identity(self) -> Identity:
+        """See :class:`common.runs.lifecycle.Training`."""
+        return identify(self.settings, self.data, self.module.averaging, self.teachers)
+
+    def describe(self, run: Run) -> None:
+        """List the images."""
+        write_images(run, self.data.images())
+
+    def begin(self) -> None:
+        """Show how good the teacher is: a wrong one should be seen before hours are spent on it."""
+        teacher = self.distillation.teacher
+        if self.settings.teacher and not self.teachers:
+            self.console.print(f"method={self.distillation.name} asks no teacher; the one given is not used")
+        if teacher is None:
+            return
+        for part in self.data.validation_parts:
+            result = measure(teacher, self.data, part, torch.device("cpu"), self.console)
+            score = float(mean_iou(result.confusions.sum(axis=0)))
+            self.console.print(
+                f"teacher: mIoU {score:.3f} on source domain {part.domain} ({len(result.confusions)} images)",
+                markup=False,
+            )
+
+    def fit(self, keeper: Keeper) -> int:
+        """See :class:`common.runs.lifecycle.Training`."""
+        data, module, position = self.data, self.module, {"epoch": 0, "batches": 0}
+        self.console.print(
+            f"training {self.distillation.name} into {keeper.run.path}\n{data.summary()}", markup=False, soft_wrap=True
+        )
+        if keeper.players is not None:
+            restore_module(module, keeper.players)
+            position = keeper.players["position"]
+        callbacks: list[pl.Callback] = [LearningCurve(self.settings, data, self.parts, keeper), StateKeeping(keeper)]
+        self.trainer = trainer = make_trainer(self.console, self.settings, keeper.run, self.arguments, callbacks)
+        if trainer.world_size > 1:
+            keeper.exact = keeper.exact and keeper.players is None
+        loaders = [data.eval_dataloader(part.dataset) for part in self.parts]
+        training = data.train_dataloader(position["epoch"], position["batches"])
+        try:
+            with keeper.interruption.deferred():
+                trainer.fit(module, train_dataloaders=training, val_dataloaders=loaders)
+        except NonFiniteLossError as error:
+            # Not saved: batch statistics have seen this batch, and an earlier step may have spoilt the parameters.
+            saved = (keeper.run.checkpoints / f"{LAST}.safetensors").exists()
+            kept = f"the last checkpoint of finite weights is in {keeper.run.checkpoints}"
+            raise NonFiniteLossError(
+                f"{error}; training stopped, {kept if saved else 'no weights were saved'}"
+            ) from error
+        if not all_finite(module.network):
+            raise NonFiniteLossError(
+                f"weights are not finite after the last step, {trainer.global_step}; nothing was tested"
+            )
+        module.to(trainer.strategy.root_device)  # Lightning has moved it to the CPU
+        return trainer.global_step
+
+    def networks(self) -> dict[str, nn.Module]:
+        """See :class:`common.runs.lifecycle.Training`."""
+        found: dict[str, nn.Module] = {LAST: self.module.network}
+        if self.module.averaging is not None and self.module.averaging.begun:
+            found[AVERAGED] = self.module.averaged_network()
+        return found
+
+    def load_networks(self, run: Run, selections: Sequence[str]) -> dict[str, nn.Module]:
+        """See :class:`common.runs.lifecycle.Training`."""
+        found: dict[str, nn.Module] = {LAST: self.module.network}
+        if AVERAGED in selections:
+            found[AVERAGED] = copy.deepcopy(self.module.network).eval()
+        for selection, network in found.items():
+            load_weights(network, run, selection)
+        return found
+
+    def test(self, networks: Mapping[str, nn.Module], keeper: Keeper) -> lifecycle.Outcome:
+        """See :class:`common.runs.lifecycle.Training`."""
+        data, settings = self.data, self.settings
+        device = next(networks[LAST].parameters()).device
+        arrays: dict[str, Any] = {}
+        held_out: list[Record] = []
+        found: list[Record] = []
+        for selection, network in networks.items():
+            # The module lays images out as in training.
+            judge = self.module if selection == LAST else network
+            validation = [measure(judge, data, part, device, self.console) for part in data.validation_parts]
+            known = {id(result.part): result for result in validation}
+            tested = [
+                known.get(id(part)) or measure(judge, data, part, device, self.console) for part in data.test_parts
+            ]
+            arrays |= items(data, tested, selection)
+            judged = keeper.judged(selection)
+            for result in validation:
+                held_out += rows(settings, data, result, "validation", judged)
+            for result in tested:
+                found += rows(settings, data, result, "test", judged)
+            print_scores(self.console, data, tested, selection)
+        return lifecycle.Outcome([*held_out, *found], arrays)
+
+
 def train(settings: TrainSettings) -> None:
-    """Train, test, and leave a run's folder.
+    """Train, test, and leave a run's folder; goes on with the run where it was interrupted.
 
     Raises:
         InputError: anything in the settings that cannot be used, before something is written.
+        AlreadyFinishedError: this very run is there, finished.
         NonFiniteLossError: training diverged; the last checkpoint, if there was one, is in the run's folder.
+        Interrupted: a signal came; the same settings go on.
     """
     quiet_lightning()
-    console = Console()
-    run = Run(settings.run_dir)
-    run.check_free()
-    arguments = trainer_arguments(settings)
-    pl.seed_everything(settings.seed, workers=True, verbose=False)
-    data = build(settings.data, "data")
-    if not isinstance(data, SegmentationData):
-        raise InputError(f"data._target_={settings.data['_target_']!r} is not a data set of domains")
-    settings.classes = list(data.class_names)
-    if "sources" in settings.data:  # "all others" would be other domains once the run is judged on another target
-        settings.data["sources"] = list(data.source_names)
-    averaging = make_averager(settings.averaging, _without_validation(settings, data))
-    distillation, teachers = configured_method(settings, data, console)
-    # Seeded again, so that the network's first weights do not depend on the teacher before it.
-    pl.seed_everything(settings.seed, workers=True, verbose=False)
-    parts = [*data.validation_parts, data.test_parts[0]]
-    module = _make_module(settings, data, distillation, averaging)
-    clock = TrainingClock()
-    curve = LearningCurve(run, settings, data, parts, clock)
-    trainer = make_trainer(console, settings, run, arguments, curve)
-    if trainer.is_global_zero:
-        _begin(console, run, settings, data, distillation, teachers)
-    clock.restart()
-    _fit(trainer, module, data, run, parts)
-    seconds = clock.seconds()
-    if not trainer.is_global_zero:
-        return
-    module.to(trainer.strategy.root_device)  # Lightning has moved it to the CPU
-    networks = _keep_weights(console, run, module)
-    console.print(f"trained {trainer.global_step:,} steps in {seconds:.0f} s; testing")
-    _test(console, run, settings, data, networks, trainer.global_step, seconds)
+    lifecycle.check_early(settings.run_dir)
+    lifecycle.train(SegmentationTraining(settings, Console()))
 
 
 def _make_module(
@@ -95,7 +202,7 @@ def _make_module(
         build_network(settings.network, data.num_classes),
         data.num_classes,
         distillation,
-        build_partial(settings.optimizer, "optimizer"),
+        make_optimizer(settings.optimizer),
         settings.channels_last,
         [part.domain for part in data.validation_parts],
         averaging,
@@ -109,10 +216,10 @@ def _make_module(
 
 def _without_validation(settings: TrainSettings, data: SegmentationData) -> str | None:
     """What keeps a run from validating on source domains along the way, if anything."""
-    every, steps = settings.evaluation.every, settings.trainer["max_steps"]
+    every, steps = settings.evaluation.every, settings.trainer.max_steps
     if not 0 < every <= steps:
         return f"a run of {steps} steps with evaluation.every={every}"
-    if settings.trainer.get("limit_val_batches", 1) == 0:
+    if getattr(settings.trainer, "limit_val_batches", 1) == 0:
         return "a run with trainer.limit_val_batches=0"
     return None if data.validation_parts else "a run without validation images (see data.validation_fraction)"
 
@@ -124,90 +231,6 @@ def _image_sizes(data: SegmentationData) -> list[tuple[int, int]]:
     judged = (item for part in (*data.validation_parts, *data.test_parts) for item in part.dataset.items)
     sizes = {(item.height, item.width) for item in (*seen, *judged)}
     return [*([] if crop is None else [(crop, crop)]), min(sizes), min(sizes, key=lambda size: size[::-1])]
-
-
-def _begin(
-    console: Console,
-    run: Run,
-    settings: TrainSettings,
-    data: SegmentationData,
-    distillation: Distillation,
-    teachers: list[str],
-) -> None:
-    moved = run.start(to_yaml(settings))
-    if moved is not None:
-        console.print(f"an interrupted run was there; it is kept in {moved}")
-    keep_teachers(run, [Run(path) for path in teachers], settings.teacher_weights)
-    console.print(f"training {distillation.name} into {run.path}\n{data.summary()}")
-    for path in teachers:
-        console.print(f"teacher: {choose_weights(Run(path), settings.teacher_weights)} weights of {path}")
-    if settings.teacher and not teachers:
-        console.print(f"method={distillation.name} asks no teacher; the one given is not used")
-    if distillation.teacher is not None:
-        for part in data.validation_parts:  # a wrong teacher should be seen before hours are spent on it
-            result = measure(distillation.teacher, data, part, torch.device("cpu"), console)
-            score = float(mean_iou(result.confusions.sum(axis=0)))
-            console.print(f"teacher: mIoU {score:.3f} on source domain {part.domain} ({len(result.confusions)} images)")
-
-
-def _fit(trainer: pl.Trainer, module: SegmentationModule, data: SegmentationData, run: Run, parts: Any) -> None:
-    loaders = [data.eval_dataloader(part.dataset) for part in parts]
-    try:
-        trainer.fit(module, train_dataloaders=data.train_dataloader(), val_dataloaders=loaders)
-    except NonFiniteLossError as error:
-        # Not saved: batch statistics have seen this batch, and an earlier step may have spoilt the parameters.
-        kept = (
-            f"the last checkpoint of finite weights is in {run.checkpoints}"
-            if run.checkpoints.exists()
-            else "no weights were saved"
-        )
-        raise NonFiniteLossError(f"{error}; training stopped, {kept}") from error
-    if not all_finite(module.network):
-        raise NonFiniteLossError(
-            f"weights are not finite after the last step, {trainer.global_step}; nothing was tested"
-        )
-    if trainer.interrupted:
-        raise KeyboardInterrupt
-
-
-def _keep_weights(console: Console, run: Run, module: SegmentationModule) -> dict[str, nn.Module]:
-    """Save what is to be tested: the last weights and, where there are any, the averaged ones."""
-    save_weights(module.network, run)
-    networks: dict[str, nn.Module] = {LAST: module}
-    if module.averaging is not None and module.averaging.begun:
-        networks[AVERAGED] = module.averaged_network()
-        save_weights(networks[AVERAGED], run, AVERAGED)
-    elif module.averaging is not None:
-        console.print(f"training ended before averaging.start={module.averaging.start}; nothing is averaged")
-    return networks
-
-
-def _test(
-    console: Console,
-    run: Run,
-    settings: TrainSettings,
-    data: SegmentationData,
-    networks: Mapping[str, nn.Module],
-    steps: int,
-    seconds: float,
-) -> None:
-    device = next(networks[LAST].parameters()).device
-    arrays: dict[str, Any] = {}
-    held_out: list[Record] = []
-    found: list[Record] = []
-    for selection, network in networks.items():
-        validation = [measure(network, data, part, device, console) for part in data.validation_parts]
-        known = {id(result.part): result for result in validation}
-        tested = [known.get(id(part)) or measure(network, data, part, device, console) for part in data.test_parts]
-        arrays |= items(data, tested, selection)
-        for result in validation:
-            held_out += rows(settings, data, result, "validation", steps, seconds, selection)
-        for result in tested:
-            found += rows(settings, data, result, "test", steps, seconds, selection)
-        print_scores(console, data, tested, selection)
-    run.save_items(arrays)
-    # Test rows come last: they are what marks a run as finished.
-    run.append(held_out + found)
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 import logging
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import pytorch_lightning as pl
@@ -10,8 +11,8 @@ from rich.console import Console
 
 from common.configuration import check_arguments
 from common.errors import InputError
-from common.records import Run
-from kdseg.callbacks import Checkpoints, LearningCurve, ProgressBar
+from common.runs.folder import Run
+from kdseg.callbacks import ProgressBar
 from kdseg.settings import TrainSettings
 
 # Set by the program, not by configuration.
@@ -31,20 +32,17 @@ def trainer_arguments(settings: TrainSettings) -> dict[str, Any]:
     Raises:
         InputError: an unknown argument, a wrong type, or one that cannot be set.
     """
-    for name in RESERVED:
-        if name in settings.trainer:
-            raise InputError(f"trainer.{name} cannot be set here; remove it")
-    arguments = check_arguments(pl.Trainer, settings.trainer, "trainer")
-    steps = arguments.get("max_steps")
-    if not isinstance(steps, int) or steps < 1:
-        raise InputError(f"trainer.max_steps={steps!r} must be a whole number of at least 1")
-    return arguments
+    return check_arguments(pl.Trainer, settings.trainer.model_dump(), "trainer", RESERVED)
 
 
 def make_trainer(
-    console: Console, settings: TrainSettings, run: Run, arguments: dict[str, Any], curve: LearningCurve
+    console: Console,
+    settings: TrainSettings,
+    run: Run | None,
+    arguments: dict[str, Any],
+    callbacks: Sequence[pl.Callback],
 ) -> pl.Trainer:
-    """The Trainer, with its callbacks; it writes nothing but TensorBoard's scalars.
+    """The Trainer, with its callbacks and a progress bar; it writes nothing but TensorBoard's scalars, into the run.
 
     Raises:
         InputError: an argument that Lightning refuses.
@@ -53,16 +51,14 @@ def make_trainer(
     validation: dict[str, Any] = {"limit_val_batches": 0}  # without a curve there is no validation at all
     if 0 < every <= arguments["max_steps"]:
         validation = {"val_check_interval": every, "check_val_every_n_epoch": None}
-    callbacks: list[pl.Callback] = [curve, Checkpoints(run, settings.checkpoint_every)]
-    if arguments.get("enable_progress_bar", True):
-        callbacks.append(ProgressBar(console, arguments["max_steps"]))
+    bars = [ProgressBar(console, arguments["max_steps"])] if arguments.get("enable_progress_bar", True) else []
     defaults = {"num_sanity_val_steps": 0, "enable_model_summary": False}
     options = {**defaults, **validation, **arguments, "enable_progress_bar": False}
     try:
         return pl.Trainer(
             max_epochs=-1,
-            callbacks=callbacks,
-            logger=TensorBoardLogger(run.path, name="tensorboard", version=""),
+            callbacks=[*callbacks, *bars],
+            logger=False if run is None else TensorBoardLogger(run.path, name="tensorboard", version=""),
             enable_checkpointing=False,
             **options,
         )

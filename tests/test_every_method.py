@@ -30,11 +30,12 @@ from torch.nn import functional as F
 
 from benchmarks.digits.adapter import Classification, DigitNetwork
 from benchmarks.digits.domains import rotated, split
-from common.averaging import Averager
-from common.configuration import build, config_directory
+from common.averaging import Averager, make_averager
+from common.configuration import config_directory
 from common.distillation import Distillation, DistillationOutput
 from common.errors import InputError
 from common.losses import kl_divergence, mean_over_valid
+from common.method import make_distillation
 from common.schedule import value_at
 from common.teacher import Teacher
 from common.terms import AIKD, KD, ProbabilityMSE
@@ -99,15 +100,13 @@ def configured(group: str, name: str, task: str = "kdseg") -> Any:
 
 def method(name: str, task: str) -> Distillation:
     teacher = Teacher(copy.deepcopy(TASKS[task].teachers()))
-    made = build(configured("method", name, "kdrl" if task == "policy" else "kdseg"), "method", teacher=teacher)
-    assert isinstance(made, Distillation)
-    return made
+    return make_distillation(configured("method", name, "kdrl" if task == "policy" else "kdseg"), teacher, [])[0]
 
 
 def averager(name: str) -> Averager:
     # The loaders here are lists of batches, which no adapter takes images from for a pass of its own.
-    made = build(configured("averaging", name) | {"buffers": "average"}, "averaging")
-    assert isinstance(made, Averager)
+    made = make_averager(configured("averaging", name) | {"buffers": "average"}, None)
+    assert made is not None
     return made
 
 

@@ -63,6 +63,12 @@ def test_scripts_run_as_they_stand(script: str, workplace: Path) -> None:
     assert "method" in names or "module" in names
 
 
+@pytest.mark.parametrize("script", SCRIPTS, ids=["policy", "segmentation"])
+def test_scripts_need_few_imports_from_here(script: str) -> None:
+    lines = re.findall(r"^(?:from|import) (common|kdrl|kdseg)\b", script, flags=re.MULTILINE)
+    assert 1 <= len(lines) <= 2 and "common" not in lines
+
+
 def test_command_lines_run_in_order_and_end_in_a_report(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert {shlex.split(line)[0] for line in LINES} == set(PROGRAMS)
     for line in LINES:

@@ -88,7 +88,7 @@ class Classification:
         self.total_steps, self.done = total_steps, 0
         network.eval()  # a look for shapes must not move BatchNorm's statistics
         with torch.no_grad():
-            distillation.bind(network, self._view(*sample, index=None))
+            distillation.bind(network, self._view(*sample))
         if averager is not None:
             averager.check(validation_available=True, adapter=NAME)
             averager.bind(network)
@@ -101,7 +101,14 @@ class Classification:
         """The part of training that is done."""
         return min(self.done / self.total_steps, 1.0)
 
-    def _view(self, images: Tensor, labels: Tensor, index: Tensor | None) -> View:
+    def _view(
+        self,
+        images: Tensor,
+        labels: Tensor,
+        index: Tensor | None = None,
+        teacher_logits: Tensor | None = None,
+        log: bool = True,
+    ) -> View:
         stages = self.network.stages(images)
         features = stages[-1].mean(dim=(2, 3))
         return View(
@@ -112,8 +119,11 @@ class Classification:
             forward=self.network,
             targets=labels,
             index=index,
+            teacher_logits=teacher_logits,
+            teacher=self.distillation.teacher,
             stages=stages,
             look=self.network.look,
+            log=log,
             progress=self.progress,
         )
 
@@ -134,10 +144,8 @@ class Classification:
         """
         self.network.train()
         self.distillation.train()
-        view = self._view(images, labels, index)
-        view.log = log
-        if self.distillation.teacher is not None:
-            view.teacher_logits = self.distillation.teacher(images, index)
+        teacher = self.distillation.teacher
+        view = self._view(images, labels, index, None if teacher is None else teacher(images, index), log)
         output: DistillationOutput = self.distillation(view, F.cross_entropy(view.logits, labels, reduction="none"))
         if not torch.isfinite(output.loss):
             raise NonFiniteLossError(f"the loss is {output.loss.item()} at step {self.done}")

@@ -33,10 +33,11 @@ from benchmarks.digits.adapter import NAME, PROVIDES, Classification, DigitNetwo
 from benchmarks.digits.domains import SEEN, TRAINED, UNSEEN, Split, rotated, split
 from benchmarks.speed import machine
 from common.averaging import WAKD
-from common.configuration import build, config_directory
+from common.configuration import config_directory
 from common.distillation import Distillation
 from common.errors import InputError
 from common.evaluation.calibration import accuracy, calibration_counts, expected_calibration_error
+from common.method import make_distillation
 from common.teacher import CrossFittedTeacher, Teacher
 
 FOLDER = Path(__file__).parent
@@ -64,7 +65,7 @@ def make_method(name: str, teacher: Teacher | None) -> Distillation:
     with initialize_config_dir(str(config_directory()), version_base="1.3"):
         config = compose(overrides=[f"+method={name}", *strength, *OVERRIDES.get(name, [])])
     node: Any = OmegaConf.to_container(config.method, resolve=True, throw_on_missing=True)
-    made = build(node, "method", teacher=teacher)
+    made, _ = make_distillation(node, teacher, [])
     assert isinstance(made, Distillation)
     return made
 

@@ -30,7 +30,7 @@ from rich.console import Console
 from rich.progress import track
 
 from benchmarks.speed import machine
-from common.records import Run
+from common.runs.folder import Run
 
 RESULTS = Path(__file__).parent / "results"
 TEACHER_SEED = 100

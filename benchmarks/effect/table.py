@@ -13,6 +13,7 @@ if __name__ == "__main__":
 
 from benchmarks.effect import defaults, state_diversity
 from benchmarks.effect.defaults import RESULTS, rows_of
+from common.evaluation.statistics import LEVEL, holm_known
 
 PAGE = Path(__file__).parent / "results.md"
 AVERAGED = " (averaged)"
@@ -21,9 +22,15 @@ Rows = list[dict[str, str]]
 
 
 def read(name: str) -> Rows:
-    """A committed comparison."""
+    """A committed comparison; ``sure`` marks what holds after Holm's correction over all its methods and targets."""
     with (RESULTS / f"{name}.csv").open() as file:
-        return list(csv.DictReader(file))
+        rows = list(csv.DictReader(file))
+    # Over all targets is another question than on each of them.
+    for asked in ([row for row in rows if row["target"] == "*"], [row for row in rows if row["target"] != "*"]):
+        p_values = [float(row["p_value"]) if row["p_value"] else None for row in asked]
+        for row, adjusted in zip(asked, holm_known(p_values), strict=True):
+            row["sure"] = "yes" if adjusted is not None and adjusted <= LEVEL else ""
+    return rows
 
 
 def percent(value: str, signed: bool = False) -> str:
@@ -32,11 +39,11 @@ def percent(value: str, signed: bool = False) -> str:
 
 
 def difference(row: dict[str, str]) -> str:
-    """Difference to the reference with its interval, and ``*`` where the report is sure of it."""
+    """Difference to the reference with its interval, and ``*`` where it is sure."""
     if not row["difference_low"]:
         return ""
     low, high = percent(row["difference_low"], True), percent(row["difference_high"], True)
-    sure = " *" if row["verdict"].startswith(("better", "worse")) else ""
+    sure = " *" if row["sure"] else ""
     return f"{percent(row['difference'], True)} [{low}, {high}]{sure}"
 
 
@@ -117,7 +124,7 @@ def page() -> str:
         "`benchmarks/effect/table.py` from the data in `results/`. All methods of a table ran the same number of steps "
         "from the same seeds. Scores are in per cent. "
         "Δ is the difference on the unseen target, with its 95 % interval over seeds and test items; `*` marks p ≤ "
-        "0.05 after Holm's correction over the targets, but not over the methods of a table. `time` is training time "
+        "0.05 after Holm's correction over all methods and targets of a grid. `time` is training time "
         "over that of plain training; a teacher's own training is not in it. *Averaged* weights are WAKD's, of the "
         "same runs, with BatchNorm's statistics re-estimated.",
         "",

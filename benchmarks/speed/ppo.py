@@ -24,7 +24,8 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.policies import ActorCriticCnnPolicy
 
 from benchmarks.speed.pairing import Times, configured, ratio, summary, take_turns
-from common.configuration import build, check_settings
+from common.configuration import check_settings
+from common.method import make_distillation
 from common.teacher import Teacher
 from kdrl.networks import PolicyLogits, policy_kwargs
 from kdrl.settings import TrainSettings
@@ -87,7 +88,8 @@ def make_distilled(chosen: TrainSettings) -> PPO:
     network = policy_kwargs(chosen.network.extractor, chosen.network.features_dim)
     # Its weights do not matter to a clock.
     like_student = ActorCriticCnnPolicy(venv.observation_space, venv.action_space, lambda _: 0.0, **network)  # type: ignore[arg-type]
-    return make_model(chosen, venv, build(chosen.method, "method", teacher=Teacher([PolicyLogits(like_student)])))
+    distillation, _ = make_distillation(chosen.method, Teacher([PolicyLogits(like_student)]), [])
+    return make_model(chosen, venv, distillation)
 
 
 def measure(

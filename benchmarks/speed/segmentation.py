@@ -23,11 +23,12 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from benchmarks.speed.pairing import Seconds, Times, configured, ratio, summary, take_turns
-from common.configuration import build, build_partial
 from common.distillation import Distillation
+from common.method import make_distillation
 from common.teacher import Teacher
+from kdseg.configured import make_optimizer
 from kdseg.module import SegmentationModule
-from kdseg.networks import SegmentationNetwork
+from kdseg.networks import SegmentationNetwork, create_network
 
 Batch = dict[str, Tensor]
 
@@ -76,8 +77,8 @@ class Bench:
         torch.manual_seed(0)
         self.device, self.precision, self.steps = device, precision, steps
         self.batch = {name: values.to(device) for name, values in batch.items()}
-        network = build(config["network"], "network")
-        optimizer = build_partial(config["optimizer"], "optimizer")
+        network = create_network(**config["network"])
+        optimizer = make_optimizer(config["optimizer"])
         classes = config["network"]["classes"]
         teacher = Teacher([SegmentationNetwork(copy.deepcopy(network))])
 
@@ -85,7 +86,7 @@ class Bench:
             return SegmentationModule(network, classes, distillation, optimizer, channels_last).to(device)
 
         self.plain = module(copy.deepcopy(network), None)
-        self.distilled = module(network, build(config["method"], "method", teacher=teacher))
+        self.distilled = module(network, make_distillation(config["method"], teacher, [])[0])
 
     def _fit(self, module: SegmentationModule, teacher: nn.Module | None = None) -> Times:
         trainer, clock = self._trainer(), _Clock(None if teacher is None else teacher.to(self.device))

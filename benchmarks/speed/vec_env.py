@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from common.procgen import default_threads, import_engine
+from common.procgen.engine import default_threads, import_engine
 from kdrl.env import ProcgenVecEnv
 
 ENVIRONMENTS = 64

@@ -1,23 +1,17 @@
 """Weight averagers by name; any of them goes with any method."""
 
-from common.averaging.base import Averager, no_averaging
+from common.averaging.base import Averager
 from common.averaging.batch_norm import has_batch_statistics, reestimate_batch_norm
-from common.averaging.configured import NO_AVERAGING, make_averager
+from common.averaging.configured import AVERAGERS, AVERAGING, NO_AVERAGING, make_averager
 from common.averaging.ema import EMA
 from common.averaging.running_mean import RunningMean
 from common.averaging.sma import SMA
 from common.averaging.swad import SWAD
 from common.averaging.wakd import WAKD
 
-AVERAGERS: dict[str, type[Averager]] = {
-    "wakd": WAKD,
-    "sma": SMA,
-    "swad": SWAD,
-    "ema": EMA,
-}
-
 __all__ = [
     "AVERAGERS",
+    "AVERAGING",
     "EMA",
     "NO_AVERAGING",
     "SMA",
@@ -27,6 +21,5 @@ __all__ = [
     "RunningMean",
     "has_batch_statistics",
     "make_averager",
-    "no_averaging",
     "reestimate_batch_norm",
 ]

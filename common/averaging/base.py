@@ -149,11 +149,3 @@ class Averager(nn.Module):
     def train(self, mode: bool = True) -> Self:
         """Stays in eval mode, whatever mode the student is in."""
         return super().train(False)
-
-
-def no_averaging(name: str = "none") -> None:
-    """The configuration's ``averaging=none``: there is no averager.
-
-    Args:
-        name: The choice's name in records.
-    """

@@ -4,10 +4,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from common.averaging.base import Averager
-from common.configuration import build
-from common.errors import InputError
+from common.averaging.ema import EMA
+from common.averaging.sma import SMA
+from common.averaging.swad import SWAD
+from common.averaging.wakd import WAKD
+from common.configuration import Choices, build
 
-NO_AVERAGING: Mapping[str, Any] = {"_target_": "common.averaging.no_averaging", "name": "none"}
+AVERAGERS: dict[str, type[Averager]] = {"wakd": WAKD, "sma": SMA, "swad": SWAD, "ema": EMA}
+AVERAGING: Choices = {f"common.averaging.{kind.__name__}": kind for kind in AVERAGERS.values()}
+
+NO_AVERAGING: Mapping[str, Any] = {"name": "none"}
 
 
 def make_averager(node: Mapping[str, Any], without_validation: str | None) -> Averager | None:
@@ -20,10 +26,9 @@ def make_averager(node: Mapping[str, Any], without_validation: str | None) -> Av
     Raises:
         InputError: a node that makes no averager, or an averager that needs the validation loss.
     """
-    averager = build(node, "averaging")
-    if averager is None:
+    # In earlier configurations a function made nothing.
+    if {key: value for key, value in node.items() if value != "common.averaging.no_averaging"} == NO_AVERAGING:
         return None
-    if not isinstance(averager, Averager):
-        raise InputError(f"averaging._target_={node['_target_']!r} is not an Averager")
+    averager: Averager = build(node, "averaging", AVERAGING)
     averager.check(without_validation is None, without_validation or "")
     return averager

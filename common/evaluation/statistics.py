@@ -9,6 +9,7 @@ https://arxiv.org/abs/2108.13264 (interquartile mean, probability of improvement
 Holm 1979, "A simple sequentially rejective multiple test procedure".
 """
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,6 +17,9 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats  # type: ignore[import-untyped]
 
 Floats = NDArray[np.float64]
+
+LEVEL = 0.05
+"""A difference is called one where its corrected p-value is at most this."""
 
 
 class Interval(NamedTuple):
@@ -108,3 +112,13 @@ def holm(p_values: ArrayLike) -> Floats:
     adjusted = np.empty_like(values)
     adjusted[order] = np.minimum(1.0, np.maximum.accumulate(values[order] * factors))
     return adjusted
+
+
+def holm_known(p_values: Sequence[float | None]) -> list[float | None]:
+    """:func:`holm` over the questions that have a p-value; the others are no questions and stay ``None``.
+
+    >>> holm_known([0.01, None, 0.03])
+    [0.02, None, 0.03]
+    """
+    adjusted = iter(holm([value for value in p_values if value is not None]).tolist())
+    return [None if value is None else next(adjusted) for value in p_values]

@@ -1,12 +1,23 @@
 """How the numbers of a report came about, in words, from the records alone."""
 
-import html
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from common.report.analysis import Analysis
+from common.report.escape import on_page
 from common.report.results import Result
+from common.runs.metrics import TASKS, Task
 
-_TASKS = {"seg": "segmentation", "rl": "reinforcement learning"}
+_SCORES: Mapping[Task, str] = {
+    "seg": (
+        "Segmentation: the score of a run is the mean IoU of one confusion matrix pooled over a domain's test "
+        "images, over the classes present; runs are averaged over seeds, targets with equal weight per run."
+    ),
+    "rl": (
+        "Reinforcement learning: the score of a run is its mean episode return on a domain, normalised to the "
+        "game's range where the records say so; runs (seeds and games) are aggregated by their interquartile "
+        "mean (three runs or fewer: the mean)."
+    ),
+}
 
 
 def headline_sentence(analysis: Analysis) -> str:
@@ -14,7 +25,7 @@ def headline_sentence(analysis: Analysis) -> str:
     results = _results(analysis)
     runs = len({result.path for result in results})
     methods = sorted({result.last.method for result in results})
-    tasks = " and ".join(sorted({_TASKS[result.last.task] for result in results}))
+    tasks = " and ".join(sorted({TASKS[result.last.task].title for result in results}))
     return f"{runs} finished runs of {len(methods)} methods ({', '.join(methods)}) in {tasks}."
 
 
@@ -22,39 +33,31 @@ def conditions(analysis: Analysis) -> str:
     """The paragraph and list on methods and conditions, as HTML."""
     results = _results(analysis)
     items = [
-        ("methods", _listing(result.label for result in results)),
+        ("methods", _listing(label for table in analysis.tables for label in table.setting.methods)),
         ("seeds", _listing(result.last.seed for result in results)),
         ("networks", _listing(result.last.network for result in results)),
         ("training steps", _steps(results)),
         ("test items per domain", _counts(results)),
         ("versions", _listing(f"{name} {v}" for result in results for name, v in result.last.versions.items())),
     ]
-    listing = "".join(f"<dt>{html.escape(name)}</dt><dd>{html.escape(value)}</dd>" for name, value in items if value)
-    return f"<h2>Methods and conditions</h2>\n<p>{html.escape(_prose(analysis))}</p>\n<dl>{listing}</dl>"
+    listing = "".join(f"<dt>{on_page(name)}</dt><dd>{on_page(value)}</dd>" for name, value in items if value)
+    return f"<h2>Methods and conditions</h2>\n<p>{on_page(_prose(analysis))}</p>\n<dl>{listing}</dl>"
 
 
 def _prose(analysis: Analysis) -> str:
     tasks = {table.setting.task for table in analysis.tables}
-    sentences = []
-    if "seg" in tasks:
-        sentences.append(
-            "Segmentation: the score of a run is the mean IoU of one confusion matrix pooled over a domain's test "
-            "images, over the classes present; runs are averaged over seeds, targets with equal weight per run."
-        )
-    if "rl" in tasks:
-        sentences.append(
-            "Reinforcement learning: the score of a run is its mean episode return on a domain, normalised to the "
-            "game's range where the records say so; runs (seeds and games) are aggregated by their interquartile "
-            "mean (three runs or fewer: the mean)."
-        )
+    sentences = [sentence for task, sentence in _SCORES.items() if task in tasks]
     sentences.append(
+        "Runs stand in one table where task, data, domains, network, budget and hyper-parameters of the host are "
+        "equal, and in one row where they differ in nothing but the seed. "
         "Where several domains make up the seen or unseen score, a run's score is the mean over them. Standard errors "
         f"come from {analysis.resamples:,} bootstrap resamples that draw seeds first and test items second; images of "
         "one group and episodes of one level are drawn together, and methods that share seeds or items share the "
         "draws. The variance between seeds is corrected for their number, and 95 % intervals and p-values are "
         "Student's, with Satterthwaite's degrees of freedom (few seeds that disagree make them wide); intervals of "
-        "probabilities are percentiles of the resamples. A verdict needs p ≤ 0.05 after Holm's correction over the "
-        "targets of one task and network. Rows show the last weights of training unless they name others; "
+        "probabilities are percentiles of the resamples. A verdict needs p ≤ 0.05 after Holm's correction over all "
+        "methods and all targets of settings that differ in their domains alone; a table over targets is corrected "
+        "over its methods. Rows show the last weights of training unless they name others; "
         "this report selects nothing by its score on an unseen domain."
     )
     return " ".join(sentences)
@@ -71,12 +74,10 @@ def _listing(values: Iterable[object]) -> str:
 
 
 def _steps(results: Iterable[Result]) -> str:
-    units = {"seg": "gradient steps", "rl": "environment steps"}
-    found = sorted({(units[result.last.task], result.last.steps) for result in results})
+    found = sorted({(TASKS[result.last.task].steps, result.last.steps) for result in results})
     return ", ".join(f"{steps:,} {unit}" for unit, steps in found)
 
 
 def _counts(results: Iterable[Result]) -> str:
-    units = {"seg": "images", "rl": "episodes"}
-    found = sorted({(domain.name, n, units[r.last.task]) for r in results for domain, n in r.counts.items()})
+    found = sorted({(domain.name, n, TASKS[r.last.task].items) for r in results for domain, n in r.counts.items()})
     return ", ".join(f"{name}: {n} {unit}" for name, n, unit in found)

@@ -64,7 +64,9 @@ def resample(setting: Setting, domains: Sequence[Domain], *, resamples: int, see
         }
         if domains and all(len(items) == len(domains) for items in runs.values()):
             methods[label] = runs
-    drawn = hierarchical_bootstrap(methods, STATISTICS[setting.task], resamples=resamples, seed=seed)
+    drawn = (
+        hierarchical_bootstrap(methods, STATISTICS[setting.metric], resamples=resamples, seed=seed) if methods else {}
+    )
     clusters = {
         label: min(len(items.clusters) for run in runs.values() for items in run) for label, runs in methods.items()
     }

@@ -10,11 +10,12 @@ from matplotlib.ticker import EngFormatter
 from numpy.typing import NDArray
 
 from common.evaluation.statistics import Interval, standard_error
-from common.report.analysis import SettingTable
+from common.report.escape import in_figure
 from common.report.results import Domain, Result
-from common.report.rows import Row
+from common.report.rows import Row, SettingTable
 from common.report.settings import Setting
-from common.report.table import is_fraction, metric_name, number
+from common.report.table import number
+from common.runs.metrics import TASKS, metric
 
 _WIDTH = 8.0  # inches
 
@@ -24,13 +25,12 @@ Colours = Mapping[str, str]
 Curve = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 
-def differences(rows: Sequence[Row], setting: Setting, colours: Colours) -> Figure | None:
+def differences(rows: Sequence[Row], measured: str, reference: str, colours: Colours) -> Figure | None:
     """Each method's difference to the reference on unseen domains, with its interval; ``None`` without any."""
     compared = [row for row in rows if row.difference is not None]
     if not compared:
         return None
-    metric, reference = setting.metric, setting.reference
-    scale = _scale(metric)
+    scale = _scale(measured)
     figure = Figure(figsize=(_WIDTH, 0.9 + 0.42 * len(compared)))
     axes = figure.add_subplot()
     axes.axvline(0, color=colours[reference], linewidth=1.5)
@@ -47,12 +47,12 @@ def differences(rows: Sequence[Row], setting: Setting, colours: Colours) -> Figu
             elinewidth=3,
             markersize=8,
         )
-        label = number(row.difference.value, metric, signed=True)
+        label = number(row.difference.value, measured, signed=True)
         axes.annotate(label, (value, height), (0, 8), textcoords="offset points", ha="center", fontsize=9)
-    axes.set_yticks(range(len(compared)), [row.label for row in reversed(compared)])
+    axes.set_yticks(range(len(compared)), [in_figure(row.label) for row in reversed(compared)])
     axes.set_ylim(-0.6, len(compared) - 0.3)
     axes.grid(axis="y", visible=False)
-    axes.set_xlabel(f"{metric_name(metric)} on unseen domains, difference to {reference}")
+    axes.set_xlabel(f"{metric(measured).heading} on unseen domains, difference to {in_figure(reference).strip()}")
     return figure
 
 
@@ -78,53 +78,55 @@ def domain_bars(table: SettingTable, colours: Colours) -> Figure | None:
                 color=colours[label],
                 ecolor=axes.xaxis.label.get_color(),
                 error_kw={"elinewidth": 1.2, "capsize": 2},
-                label=label if domain is domains[0] else None,
+                label=in_figure(label) if domain is domains[0] else None,
             )
     axes.set_xticks(range(len(domains)), [_domain_label(domain, setting) for domain in domains])
     axes.grid(axis="x", visible=False)
-    axes.set_ylabel(metric_name(setting.metric))
+    axes.set_ylabel(setting.measure.heading)
     figure.legend(loc="outside upper left", ncols=min(4, len(labels)))
     return figure
 
 
 def learning_curves(setting: Setting, colours: Colours) -> Figure | None:
     """Score against steps, mean and standard error over seeds; ``None`` if no run recorded progress."""
-    metric = _progress_metric(setting)
-    if metric is None:
+    measured = _progress_metric(setting)
+    if measured is None:
         return None
-    scale = _scale(metric)
+    scale = _scale(measured)
     figure = Figure(figsize=(_WIDTH, 3.6))
     axes = figure.add_subplot()
     shown, kinds = [], set()
     for label, runs in setting.methods.items():
         for seen in (True, False):
-            curves = [curve for run in runs.values() if (curve := _curve(run, metric, seen)) is not None]
+            curves = [curve for run in runs.values() if (curve := _curve(run, measured, seen)) is not None]
             if curves:
                 _draw_curves(axes, curves, scale, colours[label], "-" if seen else "--")
                 shown.append(label)
                 kinds.add(seen)
-    handles = [Line2D([], [], color=colours[label], linewidth=2, label=label) for label in dict.fromkeys(shown)]
+    handles = [
+        Line2D([], [], color=colours[label], linewidth=2, label=in_figure(label)) for label in dict.fromkeys(shown)
+    ]
     ink = axes.xaxis.label.get_color()
     handles += [Line2D([], [], color=ink, linestyle="-", label="seen")] if True in kinds else []
     handles += [Line2D([], [], color=ink, linestyle="--", label="unseen")] if False in kinds else []
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-    axes.set_xlabel("environment steps" if setting.task == "rl" else "gradient steps")
-    axes.set_ylabel(metric_name(metric))
+    axes.set_xlabel(TASKS[setting.task].steps)
+    axes.set_ylabel(metric(measured).heading)
     figure.legend(handles=handles, loc="outside upper left", ncols=min(5, len(handles)))
     return figure
 
 
 def _progress_metric(setting: Setting) -> str | None:
     recorded = {row.metric for result in setting.results() for row in result.progress}
-    wanted = [name for name in (setting.metric, "normalized_return", "return") if name in recorded]
+    wanted = [name for name in (setting.metric, *TASKS[setting.task].judged_by) if name in recorded]
     return wanted[0] if wanted else None
 
 
-def _curve(result: Result, metric: str, seen: bool) -> Curve | None:
+def _curve(result: Result, measured: str, seen: bool) -> Curve | None:
     """Steps ``[T]`` and scores ``[T]``, the mean over domains measured at each step."""
     at: dict[int, list[float]] = {}
     for row in result.progress:
-        if row.metric == metric and row.seen == seen and np.isfinite(row.value):
+        if row.metric == measured and row.seen == seen:
             at.setdefault(row.steps, []).append(row.value)
     if not at:
         return None
@@ -150,11 +152,11 @@ def _draw_curves(axes: Axes, curves: Sequence[Curve], scale: float, colour: str,
 def _domain_label(domain: Domain, setting: Setting) -> str:
     kind = "seen" if domain.seen else "unseen"
     headline = domain in setting.unseen and bool(setting.others)
-    return f"{domain.name}\n{kind}{', target' if headline else ''}"
+    return f"{in_figure(domain.name)}\n{kind}{', target' if headline else ''}"
 
 
-def _scale(metric: str) -> float:
-    return 100.0 if is_fraction(metric) else 1.0
+def _scale(measured: str) -> float:
+    return 100.0 if metric(measured).is_fraction else 1.0
 
 
 def _whiskers(value: float, interval: Interval | None, scale: float) -> list[list[float]] | None:

@@ -11,17 +11,20 @@ from common.report.settings import STATISTICS, Setting
 
 def read_items(setting: Setting, result: Result, domain: Domain) -> Items | None:
     """What a run scored on a domain, by cluster; ``None`` where ``items.npz`` lacks it or contradicts the record."""
-    items = _images(result, domain) if setting.task == "seg" else _episodes(setting, result, domain)
+    if setting.metric not in STATISTICS:
+        return None
+    confusions = setting.measure.items == "confusion"
+    items = _images(result, domain) if confusions else _episodes(setting, result, domain)
     if items is None:
         return None
-    value = float(STATISTICS[setting.task](items.sums.sum(0)[None])[0])
+    value = float(STATISTICS[setting.metric](items.sums.sum(0)[None])[0])
     recorded = result.scores[domain][setting.metric]
     return items if np.isclose(value, recorded, rtol=1e-4, atol=1e-5) else None
 
 
 def _images(result: Result, domain: Domain) -> Items | None:
     confusion = result.array("confusion", domain)
-    if confusion is None or confusion.ndim != 3 or not len(confusion) or confusion.shape[1] != confusion.shape[2]:
+    if confusion is None or not len(confusion):
         return None
     groups = _labels(result, domain, ("group", "item"), len(confusion))
     return Items.grouped(domain.name, groups, confusion.reshape(len(confusion), -1))
@@ -29,7 +32,7 @@ def _images(result: Result, domain: Domain) -> Items | None:
 
 def _episodes(setting: Setting, result: Result, domain: Domain) -> Items | None:
     returns = result.array("return", domain)
-    if returns is None or returns.ndim != 1 or not len(returns):
+    if returns is None or not len(returns):
         return None
     if setting.metric == "normalized_return":
         scale = _normalisation(setting)
@@ -43,7 +46,7 @@ def _episodes(setting: Setting, result: Result, domain: Domain) -> Items | None:
 def _labels(result: Result, domain: Domain, names: Sequence[str], count: int) -> Sequence[object]:
     for name in names:
         labels = result.array(name, domain)
-        if labels is not None and len(labels) == count:
+        if labels is not None:
             return list(labels.tolist())
     return range(count)
 

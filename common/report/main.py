@@ -8,12 +8,13 @@ from pathlib import Path
 from rich.console import Console
 
 from common.errors import InputError
-from common.records import write_atomically
 from common.report.analysis import analyse
+from common.report.escape import visible
 from common.report.page import render
 from common.report.results import REFERENCE
 from common.report.table import to_csv
 from common.report.terminal import show
+from common.runs.disk import write_atomically
 
 _DESCRIPTION = """\
 Compare finished runs: scores on seen and unseen domains, the gap between them, the difference to plain training
@@ -40,7 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--reference",
         default=REFERENCE,
         metavar="METHOD",
-        help='what the others are compared with, such as kd or "erm (averaged)" (default: %(default)s)',
+        help='what the others are compared with: a method, such as kd or "erm (averaged)", or a row as the table names '
+        'it, such as "kd [weight=0.1]" (default: %(default)s)',
     )
     parser.add_argument(
         "--resamples", type=int, default=2000, metavar="N", help="bootstrap resamples (default: %(default)s)"
@@ -49,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         _report(options.runs, options.out, options.reference, options.resamples)
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {visible(str(error))}", file=sys.stderr)
         return 2
     return 0
 
@@ -68,7 +70,8 @@ def _report(runs: Sequence[Path], out: Path, reference: str, resamples: int) -> 
         raise InputError(f"--out={out} cannot be written ({error.strerror})") from error
     console = Console(highlight=False)
     show(analysis, console)
-    console.print(f"written: {out / 'report.html'}, {out / 'report.csv'}", soft_wrap=True, markup=False)
+    written = visible(f"written: {out / 'report.html'}, {out / 'report.csv'}")
+    console.print(written, soft_wrap=True, markup=False)
 
 
 def _write(path: Path, text: str) -> None:

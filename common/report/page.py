@@ -1,19 +1,20 @@
 """One page that holds the whole comparison: tables, figures, pictures, conditions. No other file, no network."""
 
-import html
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from importlib.resources import files
 
 from common.report import table as text
-from common.report.analysis import Analysis, SettingTable, TargetsTable
+from common.report.analysis import Analysis
 from common.report.conditions import conditions, headline_sentence
+from common.report.escape import on_page
 from common.report.figures import Colours, differences, domain_bars, learning_curves
 from common.report.pictures import frames, frames_source, overlays
 from common.report.results import Domain
-from common.report.rows import Row
+from common.report.rows import Row, SettingTable, TargetsTable
 from common.report.settings import Setting
 from common.report.theme import figure_html, method_colours
+from common.runs.metrics import Metric, Task, metric
 
 _CURVES = "Mean over seeds; the band is one standard error. Solid: seen domains, dashed: unseen."
 
@@ -22,10 +23,10 @@ def render(analysis: Analysis) -> str:
     """The page as HTML. Everything that came from a file is escaped."""
     style = files("common.report").joinpath("page.css").read_text(encoding="utf-8")
     labels = {label for table in analysis.tables for label in table.setting.methods}
-    colours = method_colours(sorted(labels), analysis.reference)
+    colours = method_colours(labels, {table.setting.reference for table in analysis.tables})
     body = [
         "<h1>Seen and unseen domains</h1>",
-        f'<p class="soft">{html.escape(headline_sentence(analysis))}</p>',
+        f'<p class="soft">{on_page(headline_sentence(analysis))}</p>',
         _notes(analysis),
         *(_over_targets(table, colours) for table in analysis.over_targets),
         *(_setting(table, colours) for table in analysis.tables),
@@ -43,25 +44,26 @@ def _notes(analysis: Analysis) -> str:
     lines = [*analysis.notes, *(f"skipped: {line}" for line in analysis.skipped)]
     if not lines:
         return ""
-    return '<ul class="notes">' + "".join(f"<li>{html.escape(line)}</li>" for line in lines) + "</ul>"
+    return '<ul class="notes">' + "".join(f"<li>{on_page(line)}</li>" for line in lines) + "</ul>"
 
 
 def _over_targets(table: TargetsTable, colours: Colours) -> str:
     setting = table.settings[0]
     names = ", ".join(one.target for one in table.settings)
-    parts = [f"<h2>{html.escape(table.title)}</h2>", f'<p class="soft">{html.escape(names)}</p>']
-    parts.append(_main_table(table.rows, setting, f"Aggregated over {len(table.settings)} targets."))
-    parts.append(_differences(table.rows, setting, colours))
+    parts = [f"<h2>{on_page(table.title)}</h2>", f'<p class="soft">{on_page(names)}</p>']
+    caption = f"Aggregated over {len(table.settings)} targets."
+    parts.append(_main_table(table.rows, setting.measure, table.reference, caption))
+    parts.append(_differences(table.rows, setting.measure, table.reference, colours))
     return "\n".join(parts)
 
 
 def _setting(table: SettingTable, colours: Colours) -> str:
     setting = table.setting
     parts = [
-        f"<h2>{html.escape(setting.title)}</h2>",
-        f'<p class="soft">{html.escape(text.headline(setting))}</p>',
-        _main_table(table.rows, setting, "Scores are aggregated over seeds."),
-        _differences(table.rows, setting, colours),
+        f"<h2>{on_page(setting.title)}</h2>",
+        f'<p class="soft">{on_page(text.headline(setting))}</p>',
+        _main_table(table.rows, setting.measure, setting.reference, "Scores are aggregated over seeds."),
+        _differences(table.rows, setting.measure, setting.reference, colours),
         _section(
             "Scores per domain",
             figure_html(lambda: domain_bars(table, colours), "Bars with 95 % intervals.", "scores per domain"),
@@ -69,7 +71,7 @@ def _setting(table: SettingTable, colours: Colours) -> str:
         ),
         _section("Other metrics on unseen domains", _extra_table(table.rows) if text.shown_extra(table.rows) else ""),
         _section("Learning curves", figure_html(lambda: learning_curves(setting, colours), _CURVES, "learning curves")),
-        _frames(setting) if setting.task == "rl" else _overlays(setting),
+        _PICTURES[setting.task](setting),
     ]
     return "\n".join(parts)
 
@@ -79,14 +81,14 @@ def _section(title: str, *parts: str) -> str:
     return f"<h3>{title}</h3>\n{content}" if content else ""
 
 
-def _differences(rows: Sequence[Row], setting: Setting, colours: Colours) -> str:
-    reference = html.escape(setting.reference)
-    caption = f"Difference to {reference} on unseen domains with 95 % interval; right of the line is better."
-    return figure_html(lambda: differences(rows, setting, colours), caption, f"differences to {reference}")
+def _differences(rows: Sequence[Row], measure: Metric, reference: str, colours: Colours) -> str:
+    name, side = on_page(reference), "right" if measure.higher_is_better else "left"
+    caption = f"Difference to {name} on unseen domains with 95 % interval; {side} of the line is better."
+    return figure_html(lambda: differences(rows, measure.name, reference, colours), caption, f"differences to {name}")
 
 
 def _frames(setting: Setting) -> str:
-    caption = f"Frames of test episodes ({html.escape(frames_source(setting))})."
+    caption = f"Frames of test episodes ({on_page(frames_source(setting))})."
     return _section("What the policy sees", figure_html(lambda: frames(setting), caption, "frames"))
 
 
@@ -94,7 +96,7 @@ def _overlays(setting: Setting) -> str:
     figures = [
         figure_html(
             partial(overlays, setting, domain),
-            f"{html.escape(_domain_name(domain))}. Above: classes; below: wrong pixels in red.",
+            f"{on_page(_domain_name(domain))}. Above: classes; below: wrong pixels in red.",
             "predictions",
         )
         for domain in [*setting.unseen, *setting.others]
@@ -102,31 +104,34 @@ def _overlays(setting: Setting) -> str:
     return _section("Predictions", *figures)
 
 
-def _main_table(rows: Sequence[Row], setting: Setting, caption: str) -> str:
-    against = f"difference to {html.escape(setting.reference)}"
+_PICTURES: Mapping[Task, Callable[[Setting], str]] = {"seg": _overlays, "rl": _frames}
+
+
+def _main_table(rows: Sequence[Row], measure: Metric, reference: str, caption: str) -> str:
+    against = f"difference to {on_page(reference)}"
     header = ["method", "seeds", "seen", "unseen", "gap", against, "P(better)", "cost", "verdict"]
     if any(row.targets != rows[0].targets for row in rows):
         header.insert(1, "targets")
-    lines = []
+    lines, name = [], measure.name
     for row in rows:
         verdict = text.verdict(row)
         cells = [
-            html.escape(row.label),
+            on_page(row.label),
             *([str(row.targets)] if "targets" in header else []),
             str(row.seeds),
-            text.number(row.seen, setting.metric),
-            _with_interval(text.number(row.unseen, setting.metric), text.interval(row.unseen_interval, setting.metric)),
-            text.number(row.gap, setting.metric, signed=True),
-            _difference(row, setting.metric),
+            text.number(row.seen, name),
+            _with_interval(text.number(row.unseen, name), text.interval(row.unseen_interval, name)),
+            text.number(row.gap, name, signed=True),
+            _difference(row, name),
             _probability(row),
             text.cost(row),
             f'<span class="{verdict.split()[0]}">{verdict}</span>',
         ]
         lines.append(cells)
-    unit = text.metric_name(setting.metric)
     note = (
-        f"{unit}. {caption} Small numbers are 95 % intervals. Gap: seen minus unseen. P(better): probability that a "
-        f"run beats a run of {setting.reference}. Cost: training time over {setting.reference}'s."
+        f"{measure.heading}. {caption} Small numbers are 95 % intervals. Gap: seen minus unseen. P(better): "
+        f"probability that a run beats a run of {reference}. Cost: training time over {reference}'s. "
+        "Verdicts: p ≤ 0.05 after Holm's correction over methods and targets."
     )
     return _table(header, lines, note)
 
@@ -147,21 +152,21 @@ def _probability(row: Row) -> str:
 
 def _domain_table(table: SettingTable) -> str:
     setting = table.setting
-    header = ["method", *(html.escape(_domain_name(domain)) for domain in setting.domains)]
+    header = ["method", *(on_page(_domain_name(domain)) for domain in setting.domains)]
     lines = []
     for label, scores in table.domains.items():
-        cells = [html.escape(label)]
+        cells = [on_page(label)]
         for domain in setting.domains:
             value, interval = scores[domain]
             cells.append(_with_interval(text.number(value, setting.metric), text.interval(interval, setting.metric)))
         lines.append(cells)
-    return _table(header, lines, f"{text.metric_name(setting.metric)} per domain.")
+    return _table(header, lines, f"{setting.measure.heading} per domain.")
 
 
 def _extra_table(rows: Sequence[Row]) -> str:
     names = text.shown_extra(rows)
-    header = ["method", *(html.escape(text.metric_name(name)) for name in names)]
-    lines = [[html.escape(row.label), *(text.number(row.extra.get(name), name) for name in names)] for row in rows]
+    header = ["method", *(on_page(metric(name).heading) for name in names)]
+    lines = [[on_page(row.label), *(text.number(row.extra.get(name), name) for name in names)] for row in rows]
     return _table(header, lines, "Aggregated over seeds.")
 
 
@@ -178,5 +183,5 @@ def _table(header: Iterable[str], lines: Iterable[Sequence[str]], caption: str) 
     rows = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>" for cells in lines)
     return (
         f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
-        f'<p class="caption">{html.escape(caption)}</p>'
+        f'<p class="caption">{on_page(caption)}</p>'
     )

@@ -9,9 +9,11 @@ from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
 from common.evaluation.segmentation import IGNORE_INDEX
+from common.report.escape import in_figure
 from common.report.results import Domain, Result
 from common.report.settings import Setting
 from common.report.theme import class_colours
+from common.runs.items import Key
 
 Image = NDArray[Any]
 
@@ -19,6 +21,8 @@ _WRONG = np.array([235, 30, 50])
 _ROWS = 3
 _FRAMES = 8
 _CELL = 1.9  # inches
+_STRETCHED = 3.0  # a picture's cell is at most so many times as high as wide, or as wide as high
+_MOST_CLASSES = 24  # named below the pictures
 
 
 def overlays(setting: Setting, domain: Domain) -> Figure | None:
@@ -36,8 +40,8 @@ def overlays(setting: Setting, domain: Domain) -> Figure | None:
         return None
     rows = min(_ROWS, len(images))
     height, width = images.shape[1:3]
-    size = (_CELL * (2 + len(results)), _CELL * height / width * 2 * rows + 0.7)
-    figure = Figure(figsize=size)
+    stretched = min(max(height / width, 1 / _STRETCHED), _STRETCHED)
+    figure = Figure(figsize=(_CELL * (2 + len(results)), _CELL * stretched * 2 * rows + 0.7))
     grid = figure.subplots(2 * rows, 2 + len(results), squeeze=False)
     names = _class_names(first, masks)
     colours = (255 * np.array(class_colours(len(names)))).astype(np.uint8)
@@ -48,8 +52,11 @@ def overlays(setting: Setting, domain: Domain) -> Figure | None:
             if prediction is not None:
                 _draw_prediction(grid[2 * row : 2 * row + 2, column], images[row], masks[row], prediction[row], colours)
     for column, title in enumerate(["image", "truth", *results]):
-        grid[0, column].set_title(title, loc="center")
-    patches = [Patch(color=colour, label=name) for colour, name in zip(class_colours(len(names)), names, strict=True)]
+        grid[0, column].set_title(in_figure(title), loc="center")
+    patches = [
+        Patch(color=colour, label=in_figure(name))
+        for colour, name in zip(class_colours(len(names)), names, strict=True)
+    ][:_MOST_CLASSES]
     patches.append(Patch(color=tuple(_WRONG / 255), label="wrong"))
     figure.legend(handles=patches, loc="outside lower center", ncols=min(6, len(patches)))
     return figure
@@ -58,9 +65,7 @@ def overlays(setting: Setting, domain: Domain) -> Figure | None:
 def frames(setting: Setting) -> Figure | None:
     """Frames kept by the first run that has any, a row per domain; ``None`` if no run kept frames."""
     for result in setting.results():
-        rows = [(domain, images) for domain in setting.domains if (images := result.array("image", domain)) is not None]
-        rows = [(domain, images[:_FRAMES]) for domain, images in rows if len(images)]
-        if rows:
+        if rows := _kept_frames(setting, result):
             return _draw_frames(rows)
     return None
 
@@ -68,9 +73,14 @@ def frames(setting: Setting) -> Figure | None:
 def frames_source(setting: Setting) -> str:
     """Which run :func:`frames` shows."""
     for result in setting.results():
-        if any(result.array("image", domain) is not None for domain in setting.domains):
-            return f"{result.label}, seed {result.last.seed}"
+        if _kept_frames(setting, result):
+            return f"{result.name}, seed {result.last.seed}"
     return ""
+
+
+def _kept_frames(setting: Setting, result: Result) -> list[tuple[Domain, Image]]:
+    found = [(domain, result.array("image", domain)) for domain in setting.domains]
+    return [(domain, images[:_FRAMES]) for domain, images in found if images is not None and len(images)]
 
 
 def _draw_frames(rows: list[tuple[Domain, Image]]) -> Figure:
@@ -82,7 +92,7 @@ def _draw_frames(rows: list[tuple[Domain, Image]]) -> Figure:
     for line, (domain, images) in zip(grid, rows, strict=True):
         for axes, image in zip(line, images, strict=False):
             axes.imshow(image)
-        line[0].set_title(f"{domain.name} · {'seen' if domain.seen else 'unseen'}")
+        line[0].set_title(f"{in_figure(domain.name)} · {'seen' if domain.seen else 'unseen'}")
     return figure
 
 
@@ -93,7 +103,8 @@ def _same_images(setting: Setting, domain: Domain) -> dict[str, Result]:
     for label, runs in setting.methods.items():
         result = runs[min(seeds)] if seeds else runs[min(runs)]
         images = result.array("image", domain)
-        if images is None or not len(images) or result.array("prediction", domain) is None:
+        wanted = (images, result.array("mask", domain), result.array("prediction", domain))
+        if images is None or not len(images) or any(array is None for array in wanted):
             continue
         reference = images if reference is None else reference
         if np.array_equal(images, reference):
@@ -133,7 +144,7 @@ def _grey(image: Image) -> Image:
 
 
 def _class_names(result: Result, masks: Image) -> list[str]:
-    names = result.items.get("class_names")
+    names = result.items.get(Key("class_names"))
     if names is not None:
         return [str(name) for name in names.tolist()]
     labelled = masks[masks != IGNORE_INDEX]

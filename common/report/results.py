@@ -1,11 +1,10 @@
 """Read runs' folders into results: what one run scored with one choice of weights.
 
-Only :mod:`common.records` is read, never a checkpoint or a configuration.
+Only :mod:`common.runs` is read, never a checkpoint or a configuration. A run that cannot be used is passed over and
+named; it never keeps others from being read.
 """
 
 import dataclasses
-import math
-import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,13 +12,19 @@ from typing import Any, NamedTuple
 from numpy.typing import NDArray
 
 from common.errors import InputError
-from common.records import Record, Run, find_runs, item_key
-
-MAIN_METRICS: Mapping[str, Sequence[str]] = {"seg": ("miou",), "rl": ("normalized_return", "return")}
-"""What each task is judged by: the first of these that every run has."""
+from common.report.escape import clipped
+from common.runs.folder import Run
+from common.runs.identity import Identity, flatten
+from common.runs.items import Key, split_key
+from common.runs.metrics import TASKS
+from common.runs.records import Record
+from common.runs.search import find_runs
 
 REFERENCE = "erm"
 """What all others are compared with unless told otherwise: plain training, its last weights."""
+
+_LONGEST_REASON = 400
+_MOST_REASONS = 5
 
 
 class Domain(NamedTuple):
@@ -35,33 +40,50 @@ class Result:
 
     Attributes:
         path: The run's folder.
+        identity: What the run is; ``None`` for one of before there were identities.
         last: A record of its test; task, method, seed, target, steps, seconds and versions stand there.
         scores: Domain → metric → value: the test, or the validation for seen domains where no test saw one.
         counts: Domain → number of images or episodes.
         progress: The records made during training, in the order of steps.
-        items: Arrays of ``items.npz`` that belong to these weights, under the keys of :func:`common.records.item_key`.
+        items: Arrays of ``items.npz`` that belong to these weights, under the keys of the last weights.
     """
 
     path: Path
+    identity: Identity | None
     last: Record
     scores: Mapping[Domain, Mapping[str, float]]
     counts: Mapping[Domain, int]
     progress: Sequence[Record]
-    items: Mapping[str, NDArray[Any]]
+    items: Mapping[Key, NDArray[Any]]
 
     @property
-    def label(self) -> str:
+    def name(self) -> str:
         """The method's name, with the choice of weights unless it is the last ones."""
         return self.last.method if self.last.selection == "last" else f"{self.last.method} ({self.last.selection})"
 
+    @property
+    def setting_key(self) -> str:
+        """Equal where a comparison is fair, as far as the identity says; empty without one."""
+        return "" if self.identity is None else self.identity.setting_key
+
+    @property
+    def row_key(self) -> str:
+        """Equal for runs that repeat each other, as far as the identity says; empty without one."""
+        return "" if self.identity is None else self.identity.row_key(self.last.selection)
+
+    @property
+    def teachers(self) -> tuple[str, ...]:
+        """Hash of each teacher's weights."""
+        return () if self.identity is None else tuple(self.identity.teachers)
+
     def array(self, name: str, domain: Domain) -> NDArray[Any] | None:
         """An array of ``items.npz``, or ``None``."""
-        return self.items.get(item_key(name, domain.name, domain.seen))
+        return self.items.get(Key(name, *domain))
 
 
 @dataclasses.dataclass(frozen=True)
 class Collection:
-    """All results found, and what was left out or is doubtful, one line each."""
+    """All results found, and what was left out, one line each."""
 
     results: Sequence[Result]
     skipped: Sequence[str]
@@ -70,46 +92,79 @@ class Collection:
 def collect(paths: Iterable[str | Path]) -> Collection:
     """Read every run at or below ``paths``.
 
-    Unfinished runs, runs without the task's main metric and second runs of the same method, seed and setting are
-    skipped and named.
+    Skipped and named are: runs that are not finished, runs with broken files, runs without the task's main metric, and
+    runs that are there already.
 
     Raises:
-        InputError: if a path does not exist, holds no run, no *finished* run, or a broken file.
+        InputError: if a path does not exist, holds no run, or no run that can be used.
     """
+    found = find_runs(paths)
     results: list[Result] = []
-    skipped: list[str] = []
-    seen: dict[tuple[object, ...], Path] = {}
-    for run in find_runs(paths):
-        found = _results(run)
-        if not found:
-            skipped.append(f"{run.path}: not finished (no test recorded)")
-        for result in found:
-            row = result.last
-            identity = (row.task, row.target, tuple(row.source), row.network, result.label, row.seed)
-            if not _has_main_metric(result):
-                names = " or ".join(MAIN_METRICS[row.task])
-                skipped.append(f"{run.path}: no {names} was tested on an unseen domain")
-            elif identity in seen:
-                skipped.append(f"{run.path}: {result.label} with seed {row.seed} is already there ({seen[identity]})")
-            else:
-                seen[identity] = run.path
-                results.append(result)
-    if not results:
-        raise InputError(f"no finished run to report ({'; '.join(skipped)})")
-    return Collection(results, skipped)
+    skipped = list(found.passed_over)
+    for run in found.runs:
+        try:
+            read = _read(run)
+        except (InputError, OSError, RecursionError) as error:
+            skipped.append(_line(run, error))
+            continue
+        results += [result for result in read if _has_main_metric(result)]
+        skipped += [_without_metric(result) for result in read if not _has_main_metric(result)]
+    kept, again = _without_repetitions(results)
+    skipped += again
+    if not kept:
+        more = f"; and {len(skipped) - _MOST_REASONS} more" if len(skipped) > _MOST_REASONS else ""
+        raise InputError(f"no finished run to report ({'; '.join(skipped[:_MOST_REASONS])}{more})")
+    return Collection(kept, skipped)
 
 
-def _results(run: Run) -> list[Result]:
-    records = _checked_records(run)
+def _line(run: Run, error: Exception) -> str:
+    said = "identity.json is nested too deep" if isinstance(error, RecursionError) else " ".join(str(error).split())
+    reason = clipped(said, _LONGEST_REASON)
+    return reason if str(run.path) in reason else f"{run.path}: {reason}"
+
+
+def _read(run: Run) -> list[Result]:
+    """The results of a run.
+
+    Raises:
+        InputError: it is not finished, or its files are broken or contradict each other.
+    """
+    status = run.status()
+    if status is None:
+        raise InputError(f"{run.path}: nothing says that it is finished: status.json and config.yaml are missing")
+    if status.stage != "finished":
+        done = f"{status.steps:,} of {status.of:,} steps" if status.of else "no test recorded"
+        raise InputError(f"{run.path}: not finished ({status.stage}, {done})")
+    identity, records = run.identity(), run.records()
+    _check_one_run(run, identity, records)
     tests = [record for record in records if record.split == "test"]
     if not tests:
-        return []
+        raise InputError(f"{run.path}: finished, but no test is recorded")
+    if identity is not None:
+        flatten([identity.row, identity.setting, identity.domains])  # too deep is found here, where the run is known
     selections = sorted({record.selection for record in tests}, reverse=True)
-    items = _read_items(run)
-    return [_result(run, records, selection, _items_of(items, selection, selections)) for selection in selections]
+    items = {key: array for text, array in run.items().items() if (key := split_key(text)) is not None}
+    return [_result(run, identity, records, one, _items_of(items, one, selections)) for one in selections]
 
 
-def _result(run: Run, records: Sequence[Record], selection: str, items: Mapping[str, NDArray[Any]]) -> Result:
+def _check_one_run(run: Run, identity: Identity | None, records: Sequence[Record]) -> None:
+    own = "" if identity is None else identity.key
+    for number, record in enumerate(records, start=1):
+        if record.identity != own:
+            raise InputError(f"{run.record_path}:{number} is not of the run that identity.json describes")
+        if _described(record) != _described(records[0]):
+            raise InputError(f"{run.record_path}:{number} is of another run than the lines before")
+    if identity is not None and records and (identity.task, identity.seed) != (records[0].task, records[0].seed):
+        raise InputError(f"{run.record_path} has another task or seed than identity.json")
+
+
+def _described(record: Record) -> tuple[object, ...]:
+    return (record.task, record.method, record.seed, record.network, record.target, tuple(record.source))
+
+
+def _result(
+    run: Run, identity: Identity | None, records: Sequence[Record], selection: str, items: Mapping[Key, NDArray[Any]]
+) -> Result:
     mine = [record for record in records if record.selection == selection]
     tests = [record for record in mine if record.split == "test"]
     if not any(record.seen for record in tests):
@@ -121,57 +176,55 @@ def _result(run: Run, records: Sequence[Record], selection: str, items: Mapping[
         scores.setdefault(domain, {})[record.metric] = record.value
         counts[domain] = record.n
     progress = sorted((record for record in mine if record.split == "progress"), key=lambda record: record.steps)
-    return Result(run.path, tests[-1], scores, counts, progress, items)
+    return Result(run.path, identity, tests[-1], scores, counts, progress, items)
 
 
 def _items_of(
-    items: Mapping[str, NDArray[Any]], selection: str, selections: Sequence[str]
-) -> Mapping[str, NDArray[Any]]:
-    """Arrays that belong to one choice of weights, under the plain keys."""
-    marked = f"|{selection}"
-    own = {key.removesuffix(marked): value for key, value in items.items() if key.endswith(marked)}
+    items: Mapping[Key, NDArray[Any]], selection: str, selections: Sequence[str]
+) -> Mapping[Key, NDArray[Any]]:
+    """Arrays that belong to one choice of weights, under the keys of the last ones."""
+    own = {key._replace(selection="last"): array for key, array in items.items() if key.selection == selection}
     mine = selection == "last" or len(selections) == 1  # unmarked scores belong to the only weights, or to the last
     plain = {
-        key: value
-        for key, value in items.items()
-        if key.count("|") <= 2 and (mine or key.split("|")[0] not in ("confusion", "return", "prediction"))
+        key: array
+        for key, array in items.items()
+        if key.selection == "last" and (mine or key.name not in ("confusion", "return", "prediction"))
     }
     return plain | own
 
 
-def _checked_records(run: Run) -> list[Record]:
-    try:
-        records = list(run.records())
-    except UnicodeDecodeError as error:
-        raise InputError(f"{run.record_path} is not a text file ({error.reason})") from error
-    for number, record in enumerate(records, start=1):
-        numbers = (record.value, record.seconds, record.steps, record.seed, record.n)
-        texts = (record.method, record.target, record.domain, record.metric, record.selection, record.network)
-        if not all(_is_number(value) for value in numbers) or not all(isinstance(text, str) for text in texts):
-            raise InputError(f"{run.record_path}:{number} is not a record (a field has the wrong type)")
-        if record.task not in MAIN_METRICS:
-            known = ", ".join(MAIN_METRICS)
-            raise InputError(f"{run.record_path}:{number} has task={record.task!r}; known are: {known}")
-    return records
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _read_items(run: Run) -> dict[str, NDArray[Any]]:
-    try:
-        return run.items()
-    except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile) as error:
-        raise InputError(f"{run.items_path} cannot be read ({str(error).splitlines()[0]})") from error
-
-
 def _has_main_metric(result: Result) -> bool:
-    names = MAIN_METRICS[result.last.task]
-    return any(
-        math.isfinite(scores[name])
-        for domain, scores in result.scores.items()
-        if not domain.seen
-        for name in names
-        if name in scores
+    names = TASKS[result.last.task].judged_by
+    return any(name in scores for domain, scores in result.scores.items() if not domain.seen for name in names)
+
+
+def _without_metric(result: Result) -> str:
+    names = " or ".join(TASKS[result.last.task].judged_by)
+    return f"{result.path}: no {names} of {result.name} was tested on an unseen domain"
+
+
+def _without_repetitions(results: Sequence[Result]) -> tuple[list[Result], list[str]]:
+    """Every run once, and lines on the others; of equal trainings the one without averaging stays."""
+    kept: dict[tuple[object, ...], Result] = {}
+    lines = []
+    for result in sorted(results, key=lambda one: one.identity is not None and "averaging" in one.identity.row):
+        row = result.last
+        place = (row.task, row.target, tuple(row.source), row.network)
+        key = (*place, result.setting_key, result.row_key, row.method, row.selection, row.seed, result.teachers)
+        first = kept.setdefault(key, result)
+        if first is not result:
+            lines.append(f"{result.path}: {_repetition(result, first)}")
+    order = {id(result): position for position, result in enumerate(results)}
+    return sorted(kept.values(), key=lambda one: order[id(one)]), lines
+
+
+def _repetition(result: Result, first: Result) -> str:
+    seed = result.last.seed
+    if result.identity is None or first.identity is None:
+        return f"{result.name} with seed {seed} is already there ({first.path})"
+    if result.identity.key == first.identity.key:
+        return f"{result.name} with seed {seed} is the same run as {first.path}"
+    return (
+        f"{result.name} with seed {seed} is the same training as {first.path}: they differ in averaging alone, "
+        "which does not touch the last weights"
     )

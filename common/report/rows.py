@@ -1,9 +1,13 @@
-"""Rows of the table."""
+"""Tables of a comparison: their rows, one table a setting, and one over the targets of several."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from common.evaluation.statistics import Interval
+from common.evaluation.statistics import LEVEL, Interval
+from common.report.results import Domain
+from common.report.settings import Setting
+
+DomainScores = dict[Domain, tuple[float, Interval | None]]
 
 FEW_SEEDS = 5
 """Below this many seeds a verdict is marked (see :attr:`Difference.verdict`)."""
@@ -19,8 +23,9 @@ class Difference:
         probability: Probability that a run of the method beats a run of the reference.
         probability_interval: 95 % interval of it.
         p_value: Two-sided, of the same t statistic as the interval; ``None`` without items or with one seed.
-        adjusted: ``p_value`` after Holm's correction over the targets.
+        adjusted: ``p_value`` after Holm's correction over methods and targets.
         fewest_seeds: The smaller number of seeds of the two (the smallest over targets).
+        higher_is_better: Of the metric.
     """
 
     value: float
@@ -30,6 +35,7 @@ class Difference:
     p_value: float | None
     adjusted: float | None
     fewest_seeds: int
+    higher_is_better: bool = True
 
     @property
     def verdict(self) -> str:
@@ -42,9 +48,9 @@ class Difference:
             return "one seed"
         if self.adjusted is None:
             return "no interval"
-        if self.adjusted > 0.05 or self.value == 0:
+        if self.adjusted > LEVEL or self.value == 0:
             return "undecided"
-        word = "better" if self.value > 0 else "worse"
+        word = "better" if (self.value > 0) == self.higher_is_better else "worse"
         return f"{word} (few seeds)" if self.fewest_seeds < FEW_SEEDS else word
 
 
@@ -80,5 +86,39 @@ class Row:
 
     @property
     def gap(self) -> float:
-        """How much is lost from seen to unseen domains."""
+        """Seen minus unseen: where more is better, how much is lost on unseen domains."""
         return self.seen - self.unseen
+
+
+@dataclasses.dataclass(frozen=True)
+class SettingTable:
+    """One setting: a row per method, and each method's score on each domain with its 95 % interval."""
+
+    setting: Setting
+    rows: Sequence[Row]
+    domains: Mapping[str, DomainScores]
+
+
+@dataclasses.dataclass(frozen=True)
+class TargetsTable:
+    """Several settings that differ in their target, aggregated; ``differs`` tells it from others of its name."""
+
+    settings: Sequence[Setting]
+    rows: Sequence[Row]
+    differs: str = ""
+
+    @property
+    def name(self) -> str:
+        """The title without what sets it apart."""
+        first = self.settings[0]
+        return f"{first.task} · all {len(self.settings)} targets · {first.network}"
+
+    @property
+    def title(self) -> str:
+        """The settings in one line."""
+        return self.name + self.differs
+
+    @property
+    def reference(self) -> str:
+        """Label of the row that the others are compared with, or what was asked for where there is none."""
+        return next((row.label for row in self.rows if row.is_reference), self.settings[0].reference)

@@ -1,4 +1,4 @@
-"""Group results into settings: runs that may be compared because only method and seed differ."""
+"""Settings: runs that may be compared, because they differ in method and seed alone."""
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -9,10 +9,15 @@ from numpy.typing import NDArray
 
 from common.evaluation.bootstrap import Statistic, mean_value, pooled_mean_iou
 from common.evaluation.statistics import interquartile_mean
-from common.report.results import MAIN_METRICS, Domain, Result
+from common.report.labels import Leaves
+from common.report.results import Domain, Result
+from common.runs.metrics import TASKS, Metric, Task, metric
 
 Aggregate = Callable[[NDArray[np.float64]], Any]
 """From scores of runs ``[..., S]`` to one number ``[...]``."""
+
+Methods = Mapping[str, Mapping[int, Result]]
+"""Label of a row → seed → result."""
 
 
 def mean_over_runs(runs: NDArray[np.float64]) -> Any:
@@ -20,13 +25,18 @@ def mean_over_runs(runs: NDArray[np.float64]) -> Any:
     return runs.mean(axis=-1)
 
 
-AGGREGATES: Mapping[str, Aggregate] = {"seg": mean_over_runs, "rl": interquartile_mean}
-STATISTICS: Mapping[str, Statistic] = {"seg": pooled_mean_iou, "rl": mean_value}
+AGGREGATES: Mapping[Task, Aggregate] = {"seg": mean_over_runs, "rl": interquartile_mean}
+STATISTICS: Mapping[str, Statistic] = {
+    "miou": pooled_mean_iou,
+    "normalized_return": mean_value,
+    "return": mean_value,
+}
+"""Metric → how it follows from items."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-    """Runs of one task, network, training domains and target.
+    """Runs of one task, network, training domains and target, and of one setting in their identities.
 
     Attributes:
         task: ``rl`` or ``seg``.
@@ -34,23 +44,31 @@ class Setting:
         source: Domains trained on.
         target: What the runs are judged on.
         metric: The main metric all runs have.
-        reference: Label of the method that all others are compared with.
+        reference: Label of the row that all others are compared with, or what was asked for where there is none.
         methods: Label → seed → result; the reference first, the others by name.
         seen: Domains that training saw and every run was measured on.
         unseen: Domains that make up the headline: the target where every run has it, else all unseen ones they share.
         others: Further unseen domains that every run was measured on.
+        key: Of the identities' setting; empty for runs of before there were identities.
+        leaves: What the identities say of the setting.
+        candidates: Labels of the rows that may all be meant by the reference that was asked for, where none is it.
+        differs: What is put behind its name to tell it from others of that name.
     """
 
-    task: str
+    task: Task
     network: str
     source: tuple[str, ...]
     target: str
     metric: str
     reference: str
-    methods: Mapping[str, Mapping[int, Result]]
+    methods: Methods
     seen: Sequence[Domain]
     unseen: Sequence[Domain]
     others: Sequence[Domain]
+    key: str = ""
+    leaves: Leaves = dataclasses.field(default_factory=dict)
+    candidates: Sequence[str] = ()
+    differs: str = ""
 
     @property
     def domains(self) -> list[Domain]:
@@ -58,14 +76,29 @@ class Setting:
         return [*self.seen, *self.unseen, *self.others]
 
     @property
+    def measure(self) -> Metric:
+        """What the main metric is."""
+        return metric(self.metric)
+
+    @property
     def has_reference(self) -> bool:
         """Whether there is something to compare with."""
         return self.reference in self.methods
 
     @property
+    def name(self) -> str:
+        """The title without what sets it apart."""
+        return f"{self.task} · {self.target} · {self.network} · trained on {', '.join(self.source)}"
+
+    @property
     def title(self) -> str:
         """The setting in one line."""
-        return f"{self.task} · {self.target} · {self.network} · trained on {', '.join(self.source)}"
+        return self.name + self.differs
+
+    @property
+    def short(self) -> str:
+        """The setting in a few words."""
+        return f"{self.task} · {self.target}{self.differs}"
 
     def results(self) -> Iterator[Result]:
         """Every run, method by method."""
@@ -86,47 +119,41 @@ class Setting:
         )
 
 
-def settings(results: Sequence[Result], reference: str) -> list[Setting]:
-    """Sort results into settings, by task, network, target and training domains.
+def make_setting(methods: Methods, reference: str, leaves: Leaves) -> Setting:
+    """A setting of rows whose runs agree in all that a setting is.
 
     Args:
-        results: Runs of any settings.
-        reference: Label of the method that the others are compared with.
+        methods: Label → seed → result.
+        reference: Label of the row that the others are compared with.
+        leaves: What the identities say of the setting.
     """
-    grouped: dict[tuple[str, str, str, tuple[str, ...]], list[Result]] = {}
-    for result in results:
-        row = result.last
-        grouped.setdefault((row.task, row.network, row.target, tuple(row.source)), []).append(result)
-    return [_setting(key, grouped[key], reference) for key in sorted(grouped)]
-
-
-def _setting(key: tuple[str, str, str, tuple[str, ...]], results: Sequence[Result], reference: str) -> Setting:
-    task, network, target, source = key
-    methods: dict[str, dict[int, Result]] = {}
-    for result in sorted(results, key=lambda one: (one.label != reference, one.label, one.last.seed)):
-        methods.setdefault(result.label, {})[result.last.seed] = result
-    metrics = [name for name in MAIN_METRICS[task] if all(_has(result, name) for result in results)]
-    metric = (metrics or MAIN_METRICS[task])[0]
-    shared = [domain for domain in results[0].scores if all(_measured(result, domain, metric) for result in results)]
+    results = [result for runs in methods.values() for result in runs.values()]
+    row = results[0].last
+    judged_by = TASKS[row.task].judged_by
+    metrics = [name for name in judged_by if all(_has(result, name) for result in results)]
+    main = (metrics or judged_by)[0]
+    shared = [domain for domain in results[0].scores if all(_measured(result, domain, main) for result in results)]
     unseen = [domain for domain in shared if not domain.seen]
-    headline = [domain for domain in unseen if domain.name == target] or unseen
+    headline = [domain for domain in unseen if domain.name == row.target] or unseen
     return Setting(
-        task=task,
-        network=network,
-        source=source,
-        target=target,
-        metric=metric,
+        task=row.task,
+        network=row.network,
+        source=tuple(row.source),
+        target=row.target,
+        metric=main,
         reference=reference,
-        methods=methods,
+        methods={label: methods[label] for label in sorted(methods, key=lambda one: (one != reference, one))},
         seen=sorted(domain for domain in shared if domain.seen),
         unseen=sorted(headline),
         others=sorted(domain for domain in unseen if domain not in headline),
+        key=results[0].setting_key,
+        leaves=leaves,
     )
 
 
-def _has(result: Result, metric: str) -> bool:
-    return any(metric in scores for domain, scores in result.scores.items() if not domain.seen)
+def _has(result: Result, name: str) -> bool:
+    return any(name in scores for domain, scores in result.scores.items() if not domain.seen)
 
 
-def _measured(result: Result, domain: Domain, metric: str) -> bool:
-    return metric in result.scores.get(domain, {})
+def _measured(result: Result, domain: Domain, name: str) -> bool:
+    return name in result.scores.get(domain, {})

@@ -7,32 +7,16 @@ from collections.abc import Sequence
 
 from common.evaluation.statistics import Interval
 from common.report.analysis import Analysis
+from common.report.escape import in_cell
 from common.report.rows import Row
 from common.report.settings import Setting
+from common.runs.metrics import metric
 
-METRIC_NAMES = {
-    "miou": "mIoU",
-    "dice": "Dice",
-    "pixel_accuracy": "pixel accuracy",
-    "normalized_return": "normalised return",
-    "return": "return",
-}
 NOTHING = "–"
 
 
-def is_fraction(metric: str) -> bool:
-    """Whether a metric is shown in percent."""
-    return metric != "return"
-
-
-def metric_name(metric: str) -> str:
-    """A metric's name for people, with its unit."""
-    name = METRIC_NAMES.get(metric, metric.replace("iou/", "IoU "))
-    return f"{name} (%)" if is_fraction(metric) else name
-
-
-def number(value: float | None, metric: str, *, signed: bool = False) -> str:
-    """A score for people: percent with one decimal, returns with two.
+def number(value: float | None, measured: str, *, signed: bool = False) -> str:
+    """A score for people: fractions in percent with one decimal, all else in its unit with two.
 
     >>> number(0.6123, "miou")
     '61.2'
@@ -41,24 +25,24 @@ def number(value: float | None, metric: str, *, signed: bool = False) -> str:
     """
     if value is None or not math.isfinite(value):
         return NOTHING
-    scaled, decimals = (100 * value, 1) if is_fraction(metric) else (value, 2)
+    scaled, decimals = (100 * value, 1) if metric(measured).is_fraction else (value, 2)
     rounded = round(scaled, decimals) + 0.0  # no "-0.0"
     return f"{rounded:{'+' if signed else ''}.{decimals}f}"
 
 
-def interval(value: Interval | None, metric: str, *, signed: bool = False) -> str:
+def interval(value: Interval | None, measured: str, *, signed: bool = False) -> str:
     """``[low, high]``, or nothing."""
     if value is None:
         return ""
-    return f"[{number(value.low, metric, signed=signed)}, {number(value.high, metric, signed=signed)}]"
+    return f"[{number(value.low, measured, signed=signed)}, {number(value.high, measured, signed=signed)}]"
 
 
-def difference(row: Row, metric: str) -> str:
+def difference(row: Row, measured: str) -> str:
     """Difference to the reference with its interval."""
     if row.difference is None:
         return NOTHING
-    value = number(row.difference.value, metric, signed=True)
-    return f"{value} {interval(row.difference.interval, metric, signed=True)}".strip()
+    value = number(row.difference.value, measured, signed=True)
+    return f"{value} {interval(row.difference.interval, measured, signed=True)}".strip()
 
 
 def probability(row: Row) -> str:
@@ -87,9 +71,10 @@ def headline(setting: Setting) -> str:
 
 # fmt: off
 _FIXED = [
-    "task", "target", "source", "network", "method", "seeds", "targets", "metric", "seen", "unseen", "unseen_low",
-    "unseen_high", "unseen_standard_error", "gap", "difference", "difference_low", "difference_high",
-    "probability_of_improvement", "probability_low", "probability_high", "p_value", "p_value_holm", "verdict",
+    "task", "target", "source", "network", "setting", "differs", "method", "seeds", "targets", "metric", "seen",
+    "unseen", "unseen_low", "unseen_high", "unseen_standard_error", "gap", "difference",
+    "difference_low", "difference_high", "probability_of_improvement", "probability_low",
+    "probability_high", "p_value", "p_value_holm", "verdict",
     "relative_cost",
 ]
 # fmt: on
@@ -98,15 +83,21 @@ _FIXED = [
 def to_csv(analysis: Analysis) -> str:
     """The table as CSV: a row per setting and method, then rows over targets (``target`` is ``*``).
 
-    Scores are fractions, not percent; what is unknown is empty. Further metrics on the unseen domains follow in
-    columns ``unseen_<metric>``.
+    ``setting`` stands for what must be equal for a fair comparison (empty for runs of before there were identities, and
+    over targets), ``differs`` says in words what sets it apart from others. Scores are fractions, not percent; what is
+    unknown is empty. Further metrics on the unseen domains follow in columns ``unseen_<metric>``. A name that a
+    spreadsheet would take for a formula has an apostrophe in front; control characters are written as their codes.
     """
     rows = [
-        _cells(table.setting, row, table.setting.target, ";".join(table.setting.source))
-        for table in analysis.tables
+        _cells(setting, row, setting.target, ";".join(setting.source), setting.key, setting.differs)
+        for setting, table in ((table.setting, table) for table in analysis.tables)
         for row in table.rows
     ]
-    rows += [_cells(table.settings[0], row, "*", "*") for table in analysis.over_targets for row in table.rows]
+    rows += [
+        _cells(table.settings[0], row, "*", "*", "", table.differs)
+        for table in analysis.over_targets
+        for row in table.rows
+    ]
     extra = sorted({name for row in rows for name in row} - set(_FIXED))
     text = io.StringIO()
     writer = csv.DictWriter(text, [*_FIXED, *extra], restval="", lineterminator="\n")
@@ -115,13 +106,15 @@ def to_csv(analysis: Analysis) -> str:
     return text.getvalue()
 
 
-def _cells(setting: Setting, row: Row, target: str, source: str) -> dict[str, str]:
+def _cells(setting: Setting, row: Row, target: str, source: str, key: str, differs: str) -> dict[str, str]:
     cells = {
         "task": setting.task,
-        "target": target,
-        "source": source,
-        "network": setting.network,
-        "method": row.label,
+        "target": in_cell(target),
+        "source": in_cell(source),
+        "network": in_cell(setting.network),
+        "setting": key,
+        "differs": in_cell(differs.strip()),
+        "method": in_cell(row.label),
         "seeds": str(row.seeds),
         "targets": str(row.targets),
         "metric": setting.metric,
@@ -142,7 +135,7 @@ def _cells(setting: Setting, row: Row, target: str, source: str) -> dict[str, st
             "p_value": _exact(found.p_value),
             "p_value_holm": _exact(found.adjusted),
         }
-    return cells | {f"unseen_{name}": _exact(value) for name, value in row.extra.items()}
+    return cells | {f"unseen_{in_cell(name)}": _exact(value) for name, value in row.extra.items()}
 
 
 def _bounds(name: str, value: Interval | None) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """The table in a terminal, readable from 80 columns."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 from rich import box
 from rich.console import Console
@@ -9,6 +10,7 @@ from rich.text import Text
 
 from common.report import table as text
 from common.report.analysis import Analysis
+from common.report.escape import visible
 from common.report.rows import Row
 from common.report.settings import Setting
 
@@ -21,30 +23,32 @@ _STYLES = {"better": "bold green", "worse": "bold red", "better (few seeds)": "g
 def show(analysis: Analysis, console: Console) -> None:
     """Print every table, then what to be wary of."""
     for table in analysis.tables:
-        _show(console, table.setting.title, table.setting, table.rows)
-        console.print(Text(text.headline(table.setting), style="dim"))
+        _show(console, table.setting.title, table.setting, table.rows, table.setting.reference)
+        console.print(Text(visible(text.headline(table.setting)), style="dim"))
         console.print()
     for targets in analysis.over_targets:
-        _show(console, targets.title, targets.settings[0], targets.rows)
+        _show(console, targets.title, targets.settings[0], targets.rows, targets.reference)
         console.print()
+    reference = visible(analysis.reference)
     console.print(
         Text(
-            f"diff: unseen minus that of {analysis.reference}, with its 95 % interval · P: probability that a run "
-            f"beats one of {analysis.reference} · cost: training time over that of {analysis.reference}",
+            f"diff: unseen minus that of {reference}, with its 95 % interval · P: probability that a run beats one of "
+            f"{reference} · cost: training time over that of {reference} · better, worse: p ≤ 0.05 after Holm's "
+            "correction over methods and targets",
             style="dim",
         )
     )
     for note in analysis.notes:
-        console.print(Text(f"note: {note}", style="yellow"))
+        console.print(Text(f"note: {visible(note)}", style="yellow"))
     for skipped in analysis.skipped:
-        console.print(Text(f"skipped: {skipped}", style="yellow"))
+        console.print(Text(f"skipped: {visible(skipped)}", style="yellow"))
 
 
-def _show(console: Console, title: str, setting: Setting, rows: Sequence[Row]) -> None:
+def _show(console: Console, title: str, setting: Setting, rows: Sequence[Row], reference: str) -> None:
     wide = console.width >= WIDE
     extra = [name for name in text.shown_extra(rows) if name == "return"] if wide else []
-    console.print(Text(title, style="bold"))
-    console.print(Text(text.metric_name(setting.metric)))
+    console.print(Text(visible(title), style="bold"))
+    console.print(Text(visible(setting.measure.heading)))
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
     table.add_column("method", overflow="fold", min_width=8)
     names = [
@@ -52,7 +56,7 @@ def _show(console: Console, title: str, setting: Setting, rows: Sequence[Row]) -
         "seen",
         "unseen",
         "gap",
-        f"diff to {setting.reference} [95 %]" if wide else "diff [95 %]",
+        f"diff to {visible(reference)} [95 %]" if wide else "diff [95 %]",
         "P",
         "cost",
         *extra,
@@ -61,10 +65,13 @@ def _show(console: Console, title: str, setting: Setting, rows: Sequence[Row]) -
     cells = [_cells(row, setting.metric, extra, wide) for row in rows]
     for position, name in enumerate(names):
         width = max(len(name), *(len(row[position]) for row in cells))
-        table.add_column(name, justify="left" if name == "verdict" else "right", no_wrap=True, min_width=width)
+        justify: Literal["left", "right"] = "left" if name == "verdict" else "right"
+        table.add_column(Text(name), justify=justify, no_wrap=True, min_width=width)  # as Text: no markup
     for row, own in zip(rows, cells, strict=True):
         style = _STYLES.get(text.verdict(row), "")
-        table.add_row(Text(row.label), *(Text(cell, style=style if i >= 4 else "") for i, cell in enumerate(own)))
+        table.add_row(
+            Text(visible(row.label)), *(Text(cell, style=style if i >= 4 else "") for i, cell in enumerate(own))
+        )
     console.print(table)
 
 

@@ -2,7 +2,8 @@
 
 import base64
 import io
-from collections.abc import Callable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Literal
 
 import matplotlib
@@ -11,6 +12,9 @@ from matplotlib.figure import Figure
 Mode = Literal["light", "dark"]
 Draw = Callable[[], Figure | None]
 """Draws a figure in the colours then in force, or ``None`` if there is nothing to show."""
+
+RESOLUTION = 150
+"""Dots per inch."""
 
 _BASE: dict[Any, Any] = {
     "font.family": "sans-serif",
@@ -25,6 +29,7 @@ _BASE: dict[Any, Any] = {
     "grid.linewidth": 0.6,
     "legend.frameon": False,
     "figure.constrained_layout.use": True,
+    "text.parse_math": False,  # names may hold dollars
 }
 
 
@@ -50,11 +55,11 @@ _PALETTE = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9")
 _REFERENCE_COLOUR = "#8b949e"
 
 
-def method_colours(labels: Sequence[str], reference: str) -> dict[str, str]:
-    """A colour per method, the reference always grey."""
-    others = [label for label in labels if label != reference]
+def method_colours(labels: Collection[str], references: Collection[str]) -> dict[str, str]:
+    """A colour per method, references always grey."""
+    others = sorted(label for label in labels if label not in references)
     colours = {label: _PALETTE[index % len(_PALETTE)] for index, label in enumerate(others)}
-    return {reference: _REFERENCE_COLOUR, **colours}
+    return {**dict.fromkeys(references, _REFERENCE_COLOUR), **colours}
 
 
 def class_colours(count: int) -> list[tuple[float, float, float]]:
@@ -88,9 +93,10 @@ def figure_html(draw: Draw, caption: str, alternative: str) -> str:
 
 def _png(draw: Draw, mode: Mode) -> str | None:
     data = io.BytesIO()
-    with matplotlib.rc_context(THEMES[mode]):
+    with matplotlib.rc_context(THEMES[mode]), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph")  # names in scripts that the font lacks
         figure = draw()  # without pyplot: it needs no display and is freed with its last reference
         if figure is None:
             return None
-        figure.savefig(data, format="png", dpi=150, metadata={"Software": None})
+        figure.savefig(data, format="png", dpi=RESOLUTION, metadata={"Software": None})
     return f"data:image/png;base64,{base64.b64encode(data.getvalue()).decode('ascii')}"

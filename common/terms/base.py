@@ -31,6 +31,9 @@ class TermOutput:
 class Term(nn.Module):
     """A loss beside the task's own: one paper, one subclass.
 
+    What it remembers from step to step belongs in parameters and persistent buffers, which checkpoints keep; buffers
+    that are not persistent come back as they were when the method was given to the adapter.
+
     Args:
         weight: Factor in the total loss, constant or a schedule over training.
 
@@ -53,7 +56,7 @@ class Term(nn.Module):
 
         Args:
             network: The student, from inputs to logits ``[B, C, *]``.
-            view: One minibatch as it will look in training (without teacher logits), for shapes.
+            view: One minibatch as it will look in training, for shapes; the teacher has not been asked about it.
         """
 
     def after_step(self, network: nn.Module, progress: float) -> None:

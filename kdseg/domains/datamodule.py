@@ -13,6 +13,7 @@ from common.errors import InputError
 from kdseg.domains.augmentation import Pipeline
 from kdseg.domains.dataset import Entry, Loading, SegmentationDataset
 from kdseg.domains.draws import SameSizeBatches, TrainingDraws
+from kdseg.domains.held_out import DomainImages, Images, digests, fingerprints, source_names, trained_on
 from kdseg.domains.sample import DomainData
 
 
@@ -38,12 +39,14 @@ class SegmentationData(LightningDataModule):
     domain, followed by the sources' ``seen_test`` images.
 
     Args:
-        train: Training images of each source domain.
+        train: Training images of each source domain; none where a finished run is judged.
         validation: Held-out images of source domains; may be empty.
         target: All test images of the target domain.
         class_names: Name of each class.
         loading: See :class:`Loading`.
         seen_test: Test images of the source domains; ``None`` means ``validation``.
+        images: What a finished run that is judged was trained on.
+        notes: What of the data was passed over, a line each.
 
     Attributes:
         num_classes: Number of classes.
@@ -56,6 +59,7 @@ class SegmentationData(LightningDataModule):
         validation_parts: In the order of :meth:`val_dataloader`'s loaders.
         test_parts: In the order of :meth:`test_dataloader`'s loaders; the target is first.
         mean, std: The normalisation, per channel, of pixels scaled to [0, 1].
+        notes: As given.
     """
 
     in_channels = 3
@@ -68,19 +72,23 @@ class SegmentationData(LightningDataModule):
         class_names: Sequence[str],
         loading: Loading,
         seen_test: Sequence[DomainData] | None = None,
+        images: Images | None = None,
+        notes: Sequence[str] = (),
     ) -> None:
         super().__init__()
         self.loading = loading
         self.class_names = list(class_names)
         self.num_classes = len(self.class_names)
-        self.source_names = [domain.name for domain in train]
+        self.source_names = [domain.name for domain in train] if images is None else source_names(images)
         self.target_name = target.name
-        self.domain_names = [*self.source_names, self.target_name]
+        self.domain_names = list(dict.fromkeys([*self.source_names, self.target_name]))
+        self.notes = list(notes)
         self.mean, self.std = tuple(loading.mean), tuple(loading.std)
-        self._images = 0
+        self._count = 0
+        self._trained_on = images
         self.train_dataset = self._dataset(train, loading.pipeline())
         self.validation_parts = [Part(domain.name, True, self._dataset([domain])) for domain in validation]
-        self.test_parts = [Part(target.name, False, self._dataset([target]))]
+        self.test_parts = [Part(target.name, target.name in self.source_names, self._dataset([target]))]
         if seen_test is None:
             self.test_parts += self.validation_parts
         else:
@@ -88,17 +96,22 @@ class SegmentationData(LightningDataModule):
 
     def _dataset(self, domains: Sequence[DomainData], pipeline: Pipeline | None = None) -> SegmentationDataset:
         numbers = [self.domain_names.index(domain.name) for domain in domains]
-        dataset = SegmentationDataset(domains, numbers, self.loading, self._images, pipeline)
-        self._images += len(dataset)
+        dataset = SegmentationDataset(domains, numbers, self.loading, self._count, pipeline)
+        self._count += len(dataset)
         return dataset
 
-    def train_dataloader(self) -> DataLoader[Entry]:
-        """Full batches over the source domains; two calls give the same batches."""
+    def train_dataloader(self, epoch: int = 0, batches: int = 0) -> DataLoader[Entry]:
+        """Full batches over the source domains; two calls give the same batches.
+
+        Args:
+            epoch: The first pass, counted from 0, to go on where an interrupted run ended.
+            batches: How many batches of that pass are left out, unread; later passes are whole.
+        """
         loading = self.loading
         wanted = loading.samples_per_epoch or len(self.train_dataset)
         length = -(-wanted // loading.batch_size) * loading.batch_size
         sizes = [len(domain) for domain in self.train_dataset.domains]
-        draws = TrainingDraws(sizes, length, loading.seed, loading.balanced)
+        draws = TrainingDraws(sizes, length, loading.seed, loading.balanced, epoch, batches * loading.batch_size)
         return DataLoader(
             self.train_dataset, loading.batch_size, sampler=draws, collate_fn=_collate, **self._worker_options()
         )
@@ -128,12 +141,38 @@ class SegmentationData(LightningDataModule):
             "generator": generator,
         }
 
+    def images(self) -> Images:
+        """What the images of each domain are used for; where a finished run is judged, what they were used for."""
+        train = {domain.name: digests(domain) for domain in self.train_dataset.domains}
+        if self._trained_on is not None:
+            train = {name: dict(self._trained_on[name].train) for name in self.source_names}
+        validation, test = (
+            {part.domain: digests(part.dataset.domains[0]) for part in parts}
+            for parts in (self.validation_parts, self.test_parts)
+        )
+        return {
+            name: DomainImages(train.get(name, {}), validation.get(name, {}), test.get(name, {}))
+            for name in self.domain_names
+        }
+
+    def fingerprints(self) -> dict[str, str]:
+        """Domain name → twelve hexadecimal digits that stand for all its images that take part, and their masks.
+
+        A run that is judged on the same images as after its training has the same ones.
+        """
+        return fingerprints(self.images())
+
     def summary(self) -> str:
         """What is trained, validated and tested on, in a few lines."""
         sources = ", ".join(f"{domain.name} {len(domain)}" for domain in self.train_dataset.domains)
         validation = ", ".join(f"{part.domain} {len(part.dataset)}" for part in self.validation_parts) or "none"
         tests = ", ".join(f"{part.domain} {len(part.dataset)}" for part in self.test_parts)
-        return f"train: {sources}\nvalidation: {validation}\ntest: {tests} images, {self.num_classes} classes"
+        lines = [f"train: {sources}", f"validation: {validation}", f"test: {tests} images, {self.num_classes} classes"]
+        images = self.images()
+        trained, target = trained_on(images), images[self.target_name].test.values()
+        if overlap := sum(found.image in trained for found in target):
+            lines.append(f"warning: {overlap} of {len(target)} test images of {self.target_name} are also trained on")
+        return "\n".join(lines)
 
 
 def _one_thread(worker: int) -> None:

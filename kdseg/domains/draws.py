@@ -1,6 +1,7 @@
 """The order in which images are drawn: balanced over domains for training, by size for evaluation."""
 
 from collections.abc import Iterator, Sequence
+from itertools import islice
 
 import numpy as np
 from torch.utils.data import Sampler
@@ -27,14 +28,19 @@ class TrainingDraws(Sampler[Draw]):
         length: Draws an epoch.
         seed: Seeds the order; epoch ``k`` of two samplers with the same seed is the same.
         balanced: Whether domains take turns.
+        epoch: The first iteration's, counted from 0.
+        done: Draws of that epoch that are left out, since an interrupted run has made them.
     """
 
-    def __init__(self, sizes: Sequence[int], length: int, seed: int, balanced: bool = True) -> None:
+    def __init__(
+        self, sizes: Sequence[int], length: int, seed: int, balanced: bool = True, epoch: int = 0, done: int = 0
+    ) -> None:
         self.sizes = list(sizes)
         self.length = length
         self.seed = seed
         self.balanced = balanced
-        self.epoch = 0
+        self.epoch = epoch
+        self._interrupted, self._done = epoch, done
 
     def set_epoch(self, epoch: int) -> None:
         """Make the next iteration epoch number ``epoch``, counted from 0."""
@@ -46,6 +52,7 @@ class TrainingDraws(Sampler[Draw]):
     def __iter__(self) -> Iterator[Draw]:
         rng = np.random.default_rng([self.seed, self.epoch])
         first = self.epoch * self.length
+        done = self._done if self.epoch == self._interrupted else 0
         self.epoch += 1
         starts = np.cumsum([0, *self.sizes])
         if self.balanced:
@@ -57,8 +64,8 @@ class TrainingDraws(Sampler[Draw]):
             indices: Iterator[int] = (next(passes[domain]) for domain in turns)
         else:
             indices = _passes(0, int(starts[-1]), rng)
-        for number, index in zip(range(first, first + self.length), indices, strict=False):
-            yield index, number
+        draws = zip(indices, range(first, first + self.length), strict=False)
+        yield from islice(draws, done, None)
 
 
 def _passes(start: int, size: int, rng: np.random.Generator) -> Iterator[int]:

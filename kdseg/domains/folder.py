@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from itertools import groupby
+from itertools import islice
 from pathlib import Path
 
 from common.errors import InputError
@@ -10,8 +10,10 @@ from kdseg.domains.augmentation import Augmentation
 from kdseg.domains.datamodule import SegmentationData
 from kdseg.domains.dataset import IMAGENET_MEAN, IMAGENET_STD, Loading
 from kdseg.domains.groups import GroupTable
-from kdseg.domains.pairs import CheckedPair, FolderDomain, check_pairs, find_pairs
-from kdseg.domains.sample import IGNORE, DomainData
+from kdseg.domains.held_out import Images, Parts, judged_parts, source_names
+from kdseg.domains.labels import check_labels, count_classes
+from kdseg.domains.pairs import FolderDomain, Pair, check_pairs, find_pairs
+from kdseg.domains.sample import DomainData
 from kdseg.domains.split import choose_domains, split_by_group
 
 _log = logging.getLogger(__name__)
@@ -53,6 +55,8 @@ class FolderData(SegmentationData):
         seed: As above.
         mean: As above.
         std: As above.
+        images: Judge a finished run with these images instead of training one: on those that it held out, or on a
+            target that it did not train on. ``sources`` and the split are the run's.
 
     Raises:
         InputError: if anything above cannot be had from the folder, naming the file and what would do.
@@ -84,6 +88,7 @@ class FolderData(SegmentationData):
         seed: int = 0,
         mean: Sequence[float] = IMAGENET_MEAN,
         std: Sequence[float] = IMAGENET_STD,
+        images: Images | None = None,
     ) -> None:
         loading = Loading(
             batch_size=batch_size,
@@ -98,27 +103,28 @@ class FolderData(SegmentationData):
             std=std,
         )
         loading.pipeline()  # a mistake in it should be found before hundreds of files are read
-        folder = Path(root).expanduser()
-        names = choose_domains(domains_in(folder), target, sources, f"in {folder}")
+        folder, notes = Path(root).expanduser(), list[str]()
         table = GroupTable(folder / metadata, group_column, name_column, domain_column) if group_column else None
-        domains = _read(folder, [*names, target], mask_folder, table, groups_span_domains, cache_mib * 2**20)
-        labels = {name: [entry.highest_label for entry in domain.checked] for name, domain in domains.items()}
-        count = _count_classes(num_classes, class_names, max(max(labels[name]) for name in names))
-        _check_labels([entry for domain in domains.values() for entry in domain.checked], count)
-        judged = domains.pop(target)
-        kept = _drop_groups_of(judged, domains)
-        split = split_by_group(
-            {name: [item.group for item in domain.items] for name, domain in kept.items()},
-            validation_fraction,
-            split_seed,
-        )
-        super().__init__(
-            train=[kept[name].subset(split[name][0]) for name in names],
-            validation=[kept[name].subset(split[name][1]) for name in names if split[name][1]],
-            target=judged,
-            class_names=class_names or [f"class_{index}" for index in range(count)],
-            loading=loading,
-        )
+        pairs: dict[str, Sequence[Pair]]
+        if images is None:
+            names = choose_domains(domains_in(folder), target, sources, f"in {folder}")
+            pairs = {name: find_pairs(folder, name, mask_folder) for name in [*names, target]}
+        else:
+            pairs = _listed_pairs(folder, target, mask_folder, images, notes)
+            if table and not table.path.exists():
+                table = None
+                notes.append(f"{metadata} is not in {folder}: every image counts as a group of its own")
+        domains = _read(pairs, table, groups_span_domains, cache_mib * 2**20)
+        entries = {name: domain.checked for name, domain in domains.items()}
+        found = [entry.highest_label for name in domains if name != target for entry in entries[name]]
+        count = count_classes(num_classes, class_names, max(found, default=-1))
+        check_labels([entry for checked in entries.values() for entry in checked], count)
+        if images is None:
+            parts = _split(domains, target, validation_fraction, split_seed)
+        else:
+            parts = judged_parts(domains, target, images, notes)
+        named = class_names or [f"class_{index}" for index in range(count)]
+        super().__init__(**parts, class_names=named, loading=loading)
 
 
 def domains_in(root: Path) -> list[str]:
@@ -135,48 +141,51 @@ def domains_in(root: Path) -> list[str]:
     return names
 
 
+def _listed_pairs(
+    root: Path, target: str, mask_folder: str, images: Images, notes: list[str]
+) -> dict[str, Sequence[Pair]]:
+    """All pairs of a target that was not trained on, and of the source domains in ``root`` those held out."""
+    sources = source_names(images)
+    known = domains_in(root)
+    if target not in known:
+        raise InputError(f"target={target!r} is not a domain in {root}; known: {', '.join(known)}")
+    pairs: dict[str, Sequence[Pair]] = {}
+    for name in sources:
+        used = images[name]
+        if name not in known:
+            notes.append(f"{name}: not in {root}, so its {len(used.test)} held-out images are passed over")
+            continue
+        found = find_pairs(root, name, mask_folder)
+        pairs[name] = [pair for pair in found if pair.name in used.test]
+        if others := sum(pair.name not in used.train and pair.name not in used.test for pair in found):
+            notes.append(f"{name}: {others} images are passed over that the run neither trained on nor held out")
+    return pairs if target in sources else pairs | {target: find_pairs(root, target, mask_folder)}
+
+
 def _read(
-    root: Path, names: Sequence[str], mask_folder: str, table: GroupTable | None, groups_span_domains: bool, cache: int
+    pairs: Mapping[str, Sequence[Pair]], table: GroupTable | None, groups_span_domains: bool, cache: int
 ) -> dict[str, FolderDomain]:
-    pairs = {name: find_pairs(root, name, mask_folder) for name in names}
     groups = {}
     for name, found in pairs.items():
         stems = [pair.name for pair in found]
         given = table.groups_of(name, stems) if table else stems
         # Unrelated domains may count their images, or their groups, from 1 each.
         groups[name] = given if table and groups_span_domains else [f"{name}/{group}" for group in given]
-    checked = check_pairs([pair for found in pairs.values() for pair in found], cache)
-    by_domain = {name: list(entries) for name, entries in groupby(checked, key=lambda entry: entry.pair.domain)}
-    return {name: FolderDomain(name, by_domain[name], groups[name]) for name in names}
+    checked = iter(check_pairs([pair for found in pairs.values() for pair in found], cache))
+    return {name: FolderDomain(name, list(islice(checked, len(found))), groups[name]) for name, found in pairs.items()}
 
 
-def _count_classes(num_classes: int | None, class_names: Sequence[str] | None, highest_label: int) -> int:
-    if class_names is not None and num_classes is not None and len(class_names) != num_classes:
-        raise InputError(
-            f"num_classes={num_classes} but class_names has {len(class_names)}; give as many, or one of both"
-        )
-    if class_names is not None:
-        num_classes = len(class_names)
-    if num_classes is None:
-        num_classes = highest_label + 1
-        if num_classes < 2:
-            raise InputError(
-                f"the sources' masks hold no class above {highest_label}, so there is nothing to tell apart; masks hold"
-                f" class indices 0, 1, ... and {IGNORE} is ignored: write 1, not {IGNORE}, for the second class"
-            )
-    if not 2 <= num_classes <= IGNORE:
-        raise InputError(f"num_classes={num_classes} cannot be used; give 2 to {IGNORE}")
-    return num_classes
-
-
-def _check_labels(entries: Sequence[CheckedPair], num_classes: int) -> None:
-    for entry in entries:
-        if entry.highest_label >= num_classes:
-            raise InputError(
-                f"{entry.pair.mask} holds class {entry.highest_label}, but there are {num_classes} classes"
-                f" (0 to {num_classes - 1}, {IGNORE} = ignored); set num_classes={entry.highest_label + 1}"
-                " or correct the mask"
-            )
+def _split(domains: Mapping[str, FolderDomain], target: str, fraction: float, seed: int) -> Parts:
+    """Training and held-out images of the sources, and the target."""
+    judged = domains[target]
+    kept = _drop_groups_of(judged, {name: domain for name, domain in domains.items() if name != target})
+    groups = {name: [item.group for item in domain.items] for name, domain in kept.items()}
+    split = split_by_group(groups, fraction, seed)
+    return {
+        "train": [kept[name].subset(split[name][0]) for name in kept],
+        "validation": [kept[name].subset(split[name][1]) for name in kept if split[name][1]],
+        "target": judged,
+    }
 
 
 def _drop_groups_of(target: FolderDomain, sources: Mapping[str, FolderDomain]) -> dict[str, DomainData]:

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from common.errors import InputError
+from kdseg.domains.digests import Digest, digest_of
 from kdseg.domains.images import IMAGE_SUFFIXES, MASK_SUFFIXES, highest_label, read_image, read_mask
 from kdseg.domains.sample import DomainData, Item
 
@@ -39,6 +40,7 @@ class CheckedPair:
         height: Pixels.
         width: Pixels.
         highest_label: Highest class index in the mask, -1 if all of it is ignored.
+        digest: What stands for image and mask.
         pixels: Image and mask as decoded, if they are kept in memory.
     """
 
@@ -46,6 +48,7 @@ class CheckedPair:
     height: int
     width: int
     highest_label: int
+    digest: Digest
     pixels: Pixels | None
 
 
@@ -70,6 +73,10 @@ class FolderDomain(DomainData):
         if image.ndim == 2:
             image = np.repeat(image[:, :, None], 3, axis=2)
         return image, mask
+
+    def digest(self, position: int) -> Digest:
+        """See :meth:`DomainData.digest`; as of construction."""
+        return self.checked[position].digest
 
 
 def find_pairs(root: Path, domain: str, mask_folder: str = "masks") -> list[Pair]:
@@ -155,4 +162,4 @@ def _check(pair: Pair) -> CheckedPair:
     if image.shape[:2] != mask.shape:
         sizes = [f"{shape[1]}x{shape[0]}" for shape in (image.shape, mask.shape)]
         raise InputError(f"{pair.image} is {sizes[0]} but {pair.mask} is {sizes[1]} pixels; they must be equal")
-    return CheckedPair(pair, mask.shape[0], mask.shape[1], highest_label(mask), (image, mask))
+    return CheckedPair(pair, mask.shape[0], mask.shape[1], highest_label(mask), digest_of(image, mask), (image, mask))

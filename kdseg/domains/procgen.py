@@ -8,11 +8,12 @@ from rich.progress import Progress
 
 from common.errors import choice
 from common.procgen import LOOKS, LevelSet
-from common.procgen_labels import LABELLED_GAMES, LabelledFrames, class_names
-from common.procgen_levels import whole_number
+from common.procgen.labels import LABELLED_GAMES, LabelledFrames, class_names
+from common.procgen.levels import whole_number
 from kdseg.domains.augmentation import Augmentation
 from kdseg.domains.datamodule import SegmentationData
 from kdseg.domains.dataset import IMAGENET_MEAN, IMAGENET_STD, Loading
+from kdseg.domains.held_out import Images, Parts, judged_parts, source_names
 from kdseg.domains.sample import ArrayDomain
 from kdseg.domains.split import choose_domains
 
@@ -29,7 +30,7 @@ class ProcgenData(SegmentationData):
     in memory (16 kB each). A frame's group is its level.
 
     Args:
-        game: One of :data:`common.procgen_labels.LABELLED_GAMES`.
+        game: One of :data:`common.procgen.labels.LABELLED_GAMES`.
         target: Look to judge on: one of :data:`common.procgen.LOOKS`.
         sources: Looks to train on; ``None`` means all others.
         difficulty: ``easy`` or ``hard``.
@@ -51,6 +52,8 @@ class ProcgenData(SegmentationData):
         seed: As above.
         mean: As above.
         std: As above.
+        images: Judge a finished run with these frames instead of training one: on those that it held out, or on a
+            target that it did not train on.
 
     Raises:
         InputError: if an option cannot be used, before the engine is started.
@@ -79,6 +82,7 @@ class ProcgenData(SegmentationData):
         seed: int = 0,
         mean: Sequence[float] = IMAGENET_MEAN,
         std: Sequence[float] = IMAGENET_STD,
+        images: Images | None = None,
     ) -> None:
         loading = Loading(
             batch_size=batch_size,
@@ -94,16 +98,23 @@ class ProcgenData(SegmentationData):
         )
         loading.pipeline()  # a mistake in it should be found before frames are made
         choice(game, LABELLED_GAMES, "game")
-        names = choose_domains(LOOKS, target, sources, f"of {game}")
+        if images is None:
+            names = choose_domains(LOOKS, target, sources, f"of {game}")
+        else:
+            choice(target, LOOKS, "target")
+            names = source_names(images)
         whole_number(frame_seed, "frame_seed", 0, 10_000)
         counts = {"train_frames": train_frames, "validation_frames": validation_frames, "test_frames": test_frames}
         for option, count in counts.items():
             whole_number(count, option, 0 if option == "validation_frames" else 1, 1_000_000)
         seen = LevelSet.seen(first_level, level_count)
         validation = LevelSet.validation(seen, count=level_count)
-        wanted = [(look, seen, train_frames, 0) for look in names]
-        wanted += [(look, validation, validation_frames, 1) for look in names if validation_frames]
-        wanted += [(target, LevelSet.unseen(), test_frames, 2)]
+        held_out = [(look, validation, validation_frames, 1) for look in names if validation_frames]
+        judged = [(target, LevelSet.unseen(), test_frames, 2)]
+        if images is None:
+            wanted = [*((look, seen, train_frames, 0) for look in names), *held_out, *judged]
+        else:
+            wanted = held_out + [part for part in judged if target not in names]
         domains = []
         with Progress(console=Console(stderr=True), transient=True) as progress:
             bar = progress.add_task(f"drawing frames of {game}", total=sum(count for _, _, count, _ in wanted))
@@ -112,13 +123,15 @@ class ProcgenData(SegmentationData):
                 scenes = 100 * frame_seed + len(LOOKS) * part + LOOKS.index(look)
                 domains.append(draw_frames(game, look, levels, count, difficulty, scenes, stride))
                 progress.advance(bar, count)
-        super().__init__(
-            train=domains[: len(names)],
-            validation=domains[len(names) : -1],
-            target=domains[-1],
-            class_names=class_names(game),
-            loading=loading,
-        )
+        if images is None:
+            parts: Parts = {
+                "train": domains[: len(names)],
+                "validation": domains[len(names) : -1],
+                "target": domains[-1],
+            }
+        else:
+            parts = judged_parts({domain.name: domain for domain in domains}, target, images, [])
+        super().__init__(**parts, class_names=class_names(game), loading=loading)
 
 
 def draw_frames(
@@ -127,7 +140,7 @@ def draw_frames(
     """Play a game at random and keep labelled frames.
 
     Args:
-        game: One of :data:`common.procgen_labels.LABELLED_GAMES`.
+        game: One of :data:`common.procgen.labels.LABELLED_GAMES`.
         look: One of :data:`common.procgen.LOOKS`, and the domain's name.
         levels: Where episodes are drawn from.
         count: How many frames.

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from kdseg.domains.digests import Digest, digest_of
+
 IGNORE = 255
 """Mask value of pixels that belong to no class: no loss, no metric."""
 
@@ -64,6 +66,10 @@ class DomainData(ABC):
     def read(self, position: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """Return image ``uint8 [H, W, 3]`` and mask ``uint8 [H, W]`` at ``position``; not to be written to."""
 
+    def digest(self, position: int) -> Digest:
+        """What stands for image and mask at ``position``."""
+        return digest_of(*self.read(position))
+
     def __len__(self) -> int:
         return len(self.items)
 
@@ -88,6 +94,9 @@ class _Subset(DomainData):
 
     def read(self, position: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         return self._whole.read(self._positions[position])
+
+    def digest(self, position: int) -> Digest:
+        return self._whole.digest(self._positions[position])
 
 
 class ArrayDomain(DomainData):

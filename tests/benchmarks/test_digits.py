@@ -13,6 +13,9 @@ from benchmarks.digits.adapter import Classification, DigitNetwork
 from benchmarks.digits.domains import SEEN, TRAINED, UNSEEN, Split, rotated, split
 from common.distillation import Distillation
 from common.errors import NonFiniteLossError
+from common.teacher import Teacher
+from common.terms import KD, TermOutput
+from common.view import View
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +54,25 @@ def test_folds_are_of_images_and_teachers_have_not_seen_theirs(digits: Split) ->
     assert teacher.folds is not None
     assert teacher.folds.view(len(SEEN), TRAINED).unique(dim=0).shape[0] == 1
     assert len(teacher.networks) == run.FOLDS
+
+
+def test_terms_can_ask_the_teacher_about_other_images(digits: Split) -> None:
+    images, labels = digits.training()
+    seen = []
+
+    class Asks(KD):
+        def forward(self, view: View) -> TermOutput:
+            assert view.teacher is not None and view.teacher_logits is not None
+            seen.append((view.teacher(view.inputs), view.teacher_logits, view.teacher(images[8:11])))
+            return super().forward(view)
+
+    torch.manual_seed(0)
+    teacher = Teacher([DigitNetwork()])
+    method = Distillation({"asks": Asks()}, teacher=teacher)
+    Classification(DigitNetwork(), method, 2, (images[:2], labels[:2])).step(images[:8], labels[:8], torch.arange(8))
+    ((same, logits, other),) = seen
+    assert torch.equal(same, logits) and torch.equal(other, teacher(images[8:11]))
+    assert not other.requires_grad
 
 
 def test_a_loss_that_is_not_a_number_is_not_taken(digits: Split) -> None:

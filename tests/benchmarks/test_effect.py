@@ -117,6 +117,18 @@ def test_the_page_is_that_of_the_committed_data() -> None:
     assert table.PAGE.read_text(encoding="utf-8") == table.page(), "run benchmarks/effect/table.py"
 
 
+def test_stars_are_corrected_over_methods_and_targets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(table, "RESULTS", tmp_path)
+    p_values = {("a", "kd"): 0.012, ("a", "ppd"): 0.2, ("b", "kd"): 0.013, ("b", "ppd"): 0.9, ("a", "erm"): ""}
+    lines = [f"{target},{method},{value}" for (target, method), value in p_values.items()]
+    (tmp_path / "x.csv").write_text("\n".join(["target,method,p_value", *lines, "*,kd,0.04", "*,ppd,0.01"]) + "\n")
+    # Four questions: 4 · 0.012 = 0.048; 3 · 0.013 = 0.039, raised to 0.048. Over targets two more of their own.
+    sure = {(row["target"], row["method"]) for row in table.read("x") if row["sure"]}
+    assert sure == {("a", "kd"), ("b", "kd"), ("*", "kd"), ("*", "ppd")}
+    (tmp_path / "x.csv").write_text("\n".join(["target,method,p_value", *lines, "b,wakd,0.5"]) + "\n")
+    assert not any(row["sure"] for row in table.read("x"))
+
+
 def test_defaults_are_the_chosen_ones() -> None:
     chosen = {title: choice.value for title, choice in defaults.choices().items()}
     assert {decision.title: decision.default() for decision in defaults.DECISIONS} == chosen

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from common.application import one_line, one_line_errors, run
-from common.errors import InputError, NonFiniteLossError
+from common.errors import AlreadyFinishedError, InputError, Interrupted, NonFiniteLossError
 from kdrl.settings import EvaluateSettings, TrainSettings
 
 Call = Callable[..., Any]
@@ -42,7 +42,8 @@ def test_the_task_gets_typed_settings(call: Call, tmp_path: Path) -> None:
     settings = seen[0]
     assert isinstance(settings, TrainSettings)
     assert (settings.seed, settings.env.game, settings.env.num_envs) == (7, "maze", 4)
-    assert settings.run_dir == "runs/kdrl/maze/kddg/seed7"
+    # What the run is fills in the rest.
+    assert settings.run_dir == "runs/kdrl/maze/kddg-num_envs4-{hash}/seed7"
     assert settings.method["terms"]["kddg"]["temperature"] == settings.strength["temperature"] == 1.0
     assert list(tmp_path.iterdir()) == []  # Hydra keeps its hands off the folder
 
@@ -60,10 +61,26 @@ def test_mistakes_are_one_line_and_a_status(call: Call, error: Exception, status
     assert (outcome.status, outcome.out, outcome.err) == (status, "", message)
 
 
-@pytest.mark.parametrize("error", [ValueError("a bug"), KeyError("bug"), RuntimeError("bug"), KeyboardInterrupt()])
+@pytest.mark.parametrize("error", [ValueError("a bug"), KeyError("bug"), RuntimeError("bug")])
 def test_bugs_are_not_dressed_up_as_mistakes(call: Call, error: BaseException) -> None:
     with pytest.raises(type(error)):
         call(raises(error))
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "said"),
+    [
+        (KeyboardInterrupt(), 130, "interrupted\n"),
+        (Interrupted(2, "interrupted; saved at step 5"), 130, "interrupted; saved at step 5\n"),
+        (Interrupted(15), 143, "interrupted\n"),
+    ],
+)
+@pytest.mark.parametrize("sweep", [[], ["--multirun", "seed=0,1"]])
+def test_signals_end_a_program_and_a_sweep_with_their_status(
+    call: Call, error: BaseException, status: int, said: str, sweep: list[str]
+) -> None:
+    outcome = call(raises(error), *sweep)
+    assert (outcome.status, outcome.out, outcome.err) == (status, "", said)
 
 
 def test_the_traceback_can_be_asked_for(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -139,10 +156,35 @@ def test_a_multirun_runs_every_combination(call: Call) -> None:
     assert seen == [(0, "maze"), (0, "leaper"), (1, "maze"), (1, "leaper")]
 
 
-def test_a_multirun_stops_at_a_mistake_with_one_line(call: Call) -> None:
-    outcome = call(program(lambda settings: None), "--multirun", "seed=0,x")
-    assert outcome.status == 2
-    assert outcome.err.startswith("error: seed='x'") and outcome.err.count("\n") == 1
+def test_a_sweep_goes_on_after_a_job_that_fails(call: Call) -> None:
+    seen: list[int] = []
+
+    def task(settings: TrainSettings) -> None:
+        seen.append(settings.seed)
+        if settings.seed == 0:
+            raise NonFiniteLossError("the loss is nan")
+        if settings.seed == 1:
+            raise InputError("x=1 is wrong")
+
+    outcome = call(program(task), "--multirun", "seed=0,1,2,x")
+    assert seen == [0, 1, 2]
+    assert outcome.status == 3  # that of the first
+    assert outcome.err.splitlines() == [
+        "error: the loss is nan (job 1: seed=0)",
+        "error: x=1 is wrong (job 2: seed=1)",
+        "error: seed='x': Input should be a valid integer, unable to parse string as an integer (job 4: seed=x)",
+        "3 of 4 jobs failed; the same sweep runs those alone",
+    ]
+
+
+def test_a_sweep_passes_over_what_is_finished(call: Call) -> None:
+    error = AlreadyFinishedError("run_dir=a already holds this very run, finished; choose another run_dir")
+    outcome = call(raises(error), "--multirun", "seed=0,1")
+    assert (outcome.status, outcome.err) == (0, "")
+    assert outcome.out == "finished already: seed=0\nfinished already: seed=1\n"
+    # Alone it is a mistake: nothing was done.
+    outcome = call(raises(error))
+    assert (outcome.status, outcome.err) == (2, f"error: {error}\n")
 
 
 def test_one_line_keeps_what_is_one_line() -> None:
@@ -158,3 +200,11 @@ def test_one_line_errors_let_success_pass(capsys: pytest.CaptureFixture[str]) ->
         raise InputError("wrong")
     assert stop.value.code == 2
     assert capsys.readouterr() == ("", "error: wrong\n")
+
+
+def test_names_of_others_cannot_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit), one_line_errors():
+        raise InputError("run=\x1b[2J\r\u202eevil [red]" + "x" * 5000)
+    said = capsys.readouterr().err
+    assert said.startswith("error: run=\\x1b[2J\\r\\u202eevil [red]xxx") and said.endswith("xxx…\n")
+    assert len(said) < 2100

@@ -10,7 +10,7 @@ import yaml
 
 from common.errors import InputError
 from common.generations import commands, main, train_chain
-from common.records import Run
+from common.runs.folder import Run
 from kdrl.train import main as train_policy
 from kdseg.train import main as train_network
 

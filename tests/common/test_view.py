@@ -1,5 +1,7 @@
 """What a view derives: the mask on another grid, and labels."""
 
+import dataclasses
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -60,3 +62,11 @@ def test_labels_without_targets_are_the_teachers() -> None:
 def test_no_labels_at_all() -> None:
     with pytest.raises(ValueError, match="without targets and teacher_logits"):
         _view().labels()
+
+
+def test_a_view_stays_as_it_was_made() -> None:
+    view = _view()
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        view.log = False  # type: ignore[misc]
+    other = dataclasses.replace(view, log=False)
+    assert view.log and not other.log and other.logits is view.logits

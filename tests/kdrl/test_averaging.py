@@ -18,16 +18,19 @@ from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor, nn
 
 from common.averaging import EMA, SMA, SWAD, WAKD, Averager, reestimate_batch_norm
-from common.clock import TrainingClock
 from common.configuration import read_settings
 from common.distillation import Distillation
 from common.errors import InputError
-from common.procgen_constants import normalized_return
-from common.records import Record, Run, item_key
+from common.procgen.constants import normalized_return
 from common.report.main import main as report
+from common.runs.folder import Run, Status
+from common.runs.interruption import Interruption
+from common.runs.items import item_key
+from common.runs.keeper import Keeper
+from common.runs.records import Record
 from common.terms import SDDropout
 from kdrl import DistilledPPO
-from kdrl.callbacks import AverageValidation
+from kdrl.callbacks import LevelValidation
 from kdrl.evaluate import main as evaluate
 from kdrl.evaluate import play_condition
 from kdrl.evaluate import test_conditions as make_conditions
@@ -37,6 +40,7 @@ from kdrl.train import main as train
 from kdrl.train import make_env
 
 Call = Callable[..., Any]
+KINDS = ("averaged", "last")
 State = dict[str, Tensor]
 SMALL = {"n_steps": 16, "batch_size": 32, "n_epochs": 2, "device": "cpu", "seed": 1}
 
@@ -143,6 +147,22 @@ def test_an_archive_without_averaging_is_averaged_from_then_on(tmp_path: Path) -
         model = DistilledPPO.load(tmp_path / name, cartpole(), averaging=WAKD(start=0.0), device="cpu")
         states = watch(model)
         assert_mean(model.learn(64).averaged_policy(), states)
+
+
+class Weighted(WAKD):
+    """An averager with a constant that is no part of its state."""
+
+    def __init__(self) -> None:
+        super().__init__(start=0.0)
+        self.register_buffer("constants", torch.linspace(2.0, 3.0, 64), persistent=False)
+        self.constants: Tensor
+
+
+def test_an_archive_keeps_what_is_no_part_of_the_averagers_state(tmp_path: Path) -> None:
+    student(Weighted()).learn(64).save(tmp_path / "model")
+    loaded = DistilledPPO.load(tmp_path / "model", cartpole(), device="cpu")
+    assert isinstance(loaded.averaging, Weighted)
+    assert torch.equal(loaded.averaging.constants, torch.linspace(2.0, 3.0, 64))
 
 
 def test_averaging_may_begin_between_two_calls_of_learn() -> None:
@@ -307,8 +327,10 @@ def test_the_report_compares_averaged_weights_with_an_interval(
     assert report([str(plain.path.parent), "--out", str(tmp_path / "report")]) == 0
     lines = (tmp_path / "report" / "report.csv").read_text().splitlines()
     labels = {row["method"]: row for row in csv.DictReader(lines)}
-    assert {"erm", "kd", "kd (averaged)"} <= labels.keys()
-    assert all(labels[label]["difference_low"] != "" for label in ("kd", "kd (averaged)"))
+    # One student was taught by the teacher's averaged weights, the other by its last: they are no two seeds of a row.
+    taught = [f"{name} [teacher.weights={weights}]" for name in ("kd", "kd (averaged)") for weights in KINDS]
+    assert {"erm", *taught} <= labels.keys()
+    assert all(labels[label]["difference_low"] != "" and labels[label]["seeds"] == "1" for label in taught)
 
 
 class Watched(SMA):
@@ -323,11 +345,11 @@ class Watched(SMA):
         super().after_validation(model, loss, progress)
 
 
-def test_the_validation_loss_is_what_is_missing_to_the_highest_return(plain: Run) -> None:
+def test_the_validation_loss_is_what_is_missing_to_the_highest_return(plain: Run, tmp_path: Path) -> None:
     settings = read_settings(plain.config_path, TrainSettings, "rl")
     _, validation, _ = make_conditions(settings.env, [])
-    env, clock, averaging = make_env(settings), TrainingClock(), Watched()
-    judge = AverageValidation(settings, validation, clock)
+    env, averaging = make_env(settings), Watched()
+    judge = LevelValidation(settings, validation, Keeper(Run(tmp_path), 1, Interruption(), "", Status("training")))
     network = policy_kwargs("small", 32)
     model = DistilledPPO("CnnPolicy", env, averaging=averaging, policy_kwargs=network, **SMALL)
     model.learn(2 * 128, callback=judge)
@@ -363,7 +385,10 @@ def test_averagers_that_validate_run_from_the_command_line(
         (["averaging=wakd", "averaging.buffers=none"], "averaging.buffers='none'"),
         (["averaging=wakd", "+averaging.decay=0.5"], "averaging.decay is not known"),
         (["averaging=swa"], "averaging=swa is not known; use one of: "),
-        (["averaging._target_=torch.nn.Identity"], "averaging._target_='torch.nn.Identity' is not an Averager"),
+        (
+            ["+averaging._target_=torch.nn.Identity"],
+            "averaging._target_='torch.nn.Identity' is refused; use one of: common.averaging.WAKD",
+        ),
         (["teacher_weights=best"], "teacher_weights='best'"),
     ],
 )

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from common.records import Run
+from common.runs.folder import Run
 from kdrl.evaluate import main as evaluate
 from kdrl.train import main as train
 
@@ -115,10 +115,16 @@ def trained(tmp_path_factory: pytest.TempPathFactory, call: Call, tiny: list[str
         ("method=kd", ["method=kd: kd needs a teacher; give teacher=RUN"]),
         ("method=kddg_sdd", ["method=kddg_sdd: kddg needs a teacher; give teacher=RUN"]),
         ("teacher=nowhere", ["nowhere is not a run's folder"]),
-        ("method._target_=os.system", ["method._target_='os.system' is refused; use a class of: common"]),
+        (
+            "method._target_=os.system",
+            ["method._target_='os.system' is refused; use one of: common.dist"],
+        ),
         ("method._target_=torch.os.system", ["method._target_='torch.os.system' is refused"]),
-        ("method._target_=common.terms.SDDropout", ["method.", "is not known; use one of: weight, rate"]),
-        ("method._target_=common.distillation.Distilation", ["method._target_=", "does not exist"]),
+        ("method._target_=common.terms.SDDropout", ["method._target_='common.terms.SDDropout' is refused"]),
+        (
+            "method._target_=common.distillation.Distilation",
+            ["did you mean common.distillation.Distillation?"],
+        ),
         ("~method._target_", ["method has no _target_"]),
         ("method.task_weight=x", ["method.task_weight='x'", "number"]),
     ],
@@ -240,7 +246,9 @@ def test_a_teacher_whose_configuration_names_another_network(
 
 def test_a_teacher_cannot_run_code(refuse: Refuse, tiny: list[str], trained: Run, tmp_path: Path) -> None:
     """What its configuration calls a method is not even looked at."""
-    hostile = changed(trained, tmp_path / "hostile", method={"_target_": "os.system", "command": "touch hacked"})
+    hostile = changed(
+        trained, tmp_path / "hostile", method={"name": "kd", "_target_": "os.system", "command": "touch hacked"}
+    )
     message = refuse(train, *tiny, "method=kd", "env.game=maze", f"teacher={hostile}")
     assert "was trained on leaper" in message
 

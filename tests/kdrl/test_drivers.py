@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from common.configuration import read_settings
 from common.distillation import Distillation
 from common.errors import InputError
-from common.records import Run
+from common.runs.folder import Run
 from common.schedule import LinearSchedule
 from common.teacher import Teacher
 from common.terms import KD, PPD, ProbabilityMSE, Term, TermOutput, ValueDistillation
@@ -29,7 +29,7 @@ from kdrl.evaluate import main as evaluate
 from kdrl.evaluate import play_condition
 from kdrl.evaluate import test_conditions as make_conditions
 from kdrl.networks import PolicyJudge, PolicyLogits
-from kdrl.policy import load_teacher
+from kdrl.restore import load_teacher
 from kdrl.settings import TrainSettings
 from kdrl.teaching import answer_rollout
 from kdrl.train import main as train
@@ -375,7 +375,7 @@ def test_students_of_one_teacher_are_judged_as_one_policy(
     assert (outcome.status, outcome.err) == (0, "")
     records = list(Run(tmp_path / "out").records())
     assert {(record.method, record.steps) for record in records} == {("erm-ensemble2", 256)}
-    teacher = load_teacher([str(run) for run in runs], "leaper", "cpu")
+    teacher = load_teacher([str(run) for run in runs], "leaper", device="cpu")
     settings = read_settings(Run(runs[0]).config_path, TrainSettings, "rl")
     played = play_condition(teacher, settings.env, make_conditions(settings.env, ["themed"])[0], 8, 0)
     shown = next(record for record in records if record.seen and record.metric == "return")

@@ -5,6 +5,7 @@ rewrites it: ``KDSHIFT_REGENERATE_GOLDEN=1 pytest -n 0 tests/kdrl/test_ppo.py -k
 """
 
 import copy
+import inspect
 import json
 import math
 import os
@@ -196,6 +197,60 @@ def test_sd_dropout_of_zero_weight_changes_random_numbers_only() -> None:
     assert logged(ours)["distillation/sd_dropout"] > 0
 
 
+# --- the host's signatures --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "ours"),
+    [
+        ("__init__", {"distillation": None, "driver": None, "averaging": None}),
+        ("load", {"distillation": None, "averaging": None}),
+        ("learn", {}),
+        ("collect_rollouts", {}),
+    ],
+)
+def test_arguments_are_those_of_the_installed_ppo_and_ours_by_keyword(name: str, ours: dict[str, Any]) -> None:
+    """The library's next version may have another: it is to be taken over then."""
+    mine, theirs = (list(inspect.signature(getattr(kind, name)).parameters.values()) for kind in (DistilledPPO, PPO))
+    assert {part.name: part.default for part in mine if part.kind is part.KEYWORD_ONLY} == ours
+    shared = [(part.name, part.kind, part.default) for part in mine if part.kind is not part.KEYWORD_ONLY]
+    assert shared == [(part.name, part.kind, part.default) for part in theirs]
+
+
+def test_arguments_reach_the_host_under_their_own_names() -> None:
+    options: dict[str, Any] = {
+        "learning_rate": 1e-3,
+        "n_steps": 16,
+        "batch_size": 32,
+        "n_epochs": 3,
+        "gamma": 0.8,
+        "gae_lambda": 0.7,
+        "clip_range": 0.11,
+        "clip_range_vf": 0.12,
+        "normalize_advantage": False,
+        "ent_coef": 0.13,
+        "vf_coef": 0.14,
+        "max_grad_norm": 0.15,
+        "use_sde": True,
+        "sde_sample_freq": 4,
+        "rollout_buffer_class": kdrl.ppo.IndexedRolloutBuffer,
+        "rollout_buffer_kwargs": {},
+        "target_kl": 0.16,
+        "stats_window_size": 17,
+        "tensorboard_log": "somewhere",
+        "policy_kwargs": {"net_arch": [8]},
+        "verbose": 1,
+        "seed": 18,
+        "device": "cpu",
+        "_init_setup_model": False,
+    }
+    assert {"policy", "env", *options} == inspect.signature(PPO).parameters.keys()
+    models = [kind("MlpPolicy", make_vec_env("Pendulum-v1", 2), **options) for kind in (PPO, DistilledPPO)]
+    states = [{name: value for name, value in vars(model).items() if name not in ("env", "policy")} for model in models]
+    for name, value in states[0].items():
+        assert name.startswith("_") or isinstance(value, spaces.Space) or states[1][name] == value, name
+
+
 # --- the clean policy, and the view ----------------------------------------------------------------------------------
 
 
@@ -239,6 +294,17 @@ class Probe(KD):
         stored = torch.as_tensor(model.rollout_buffer.observations)[view.index]
         assert torch.equal(view.inputs, stored)
         torch.testing.assert_close(view.teacher_logits, model.distillation.teacher(stored))
+        assert view.teacher is not None
+        torch.testing.assert_close(view.teacher(view.inputs), view.teacher_logits)
+        others = torch.as_tensor(model.rollout_buffer.observations)[:5]
+        answer = view.teacher(others)
+        assert torch.equal(answer, model.distillation.teacher(others)) and not answer.requires_grad
+        buffer = model.rollout_buffer
+        taken, old = (torch.as_tensor(part)[view.index] for part in (buffer.actions, buffer.log_probs))
+        log_prob = view.logits.log_softmax(1).gather(1, taken.long())[:, 0]
+        assert view.ratio is not None and view.ratio.requires_grad
+        torch.testing.assert_close(view.ratio, (log_prob - old.flatten()).exp())
+        assert view.progress == model._progress() and view.log
         torch.testing.assert_close(view.logits, view.forward(view.inputs))
         assert torch.equal(view.logits, view.head(view.features))
         assert view.targets is None and view.valid is None
@@ -508,6 +574,48 @@ def test_a_teacher_of_frames_is_saved_with_its_student(tmp_path: Path) -> None:
     assert logged(loaded)["distillation/kd"] > 0
 
 
+class Shifted(nn.Module):
+    """A teacher whose answer depends on a buffer."""
+
+    def __init__(self, persistent: bool) -> None:
+        super().__init__()
+        self.network = mlp()
+        self.register_buffer("shift", torch.tensor([3.0, -5.0]), persistent=persistent)
+        self.shift: Tensor
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        logits: Tensor = self.network(inputs) + self.shift
+        return logits
+
+
+class Tempered(KD):
+    """A term that depends on one."""
+
+    def __init__(self, persistent: bool) -> None:
+        super().__init__()
+        self.register_buffer("factors", torch.linspace(2.0, 3.0, 64), persistent=persistent)
+        self.factors: Tensor
+
+
+@pytest.mark.parametrize("persistent", [False, True])
+def test_buffers_come_back_whether_their_authors_made_them_persistent_or_not(tmp_path: Path, persistent: bool) -> None:
+    distillation = Distillation({"tempered": Tempered(persistent)}, teacher=Teacher([Shifted(persistent)]))
+    model = student(distillation).learn(64)
+    model.save(tmp_path / "first")
+    assert distillation.teacher is not None
+    observations = torch.randn(9, 4, generator=torch.Generator().manual_seed(0))
+    expected = distillation.teacher(observations)
+    # The second time from an archive of what was itself loaded.
+    for name, following in (("first", "second"), ("second", "third")):
+        loaded = DistilledPPO.load(tmp_path / name, env=cartpole(), device="cpu")
+        assert loaded.distillation is not None and loaded.distillation.teacher is not None
+        assert torch.equal(loaded.distillation.teacher(observations), expected)
+        assert torch.equal(loaded.distillation.terms["tempered"].factors, torch.linspace(2.0, 3.0, 64))
+        loaded.save(tmp_path / following)
+    loaded.learn(64)
+    assert logged(loaded)["distillation/tempered"] > 0
+
+
 @pytest.mark.parametrize("plain", [lambda: None, Distillation], ids=["none", "no-terms"])
 def test_a_plain_archive_goes_on_as_stock_ppo(tmp_path: Path, plain: Callable[[], Distillation | None]) -> None:
     student(plain()).learn(64).save(tmp_path / "ours")
@@ -636,7 +744,11 @@ class OwnBuffer(RolloutBuffer):
 
 
 class OwnIndexedBuffer(kdrl.ppo.IndexedRolloutBuffer):
-    """One that can carry what distillation needs."""
+    """One that can carry what distillation needs, and changes its minibatches."""
+
+    def _get_samples(self, batch_inds: Any, env: Any = None) -> Any:
+        samples = super()._get_samples(batch_inds, env)
+        return samples._replace(advantages=samples.advantages.clamp(max=1.0))
 
 
 def test_a_rollout_buffer_must_tell_its_indices() -> None:

@@ -13,21 +13,21 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import load_file
-from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecMonitor
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from common.configuration import read_settings
 from common.procgen import LevelSet
-from common.procgen_constants import normalized_return
-from common.records import Record, Run, item_key
+from common.procgen.constants import normalized_return
+from common.runs.folder import Run
+from common.runs.items import item_key
+from common.runs.records import Record
 from kdrl import DistilledPPO, ProcgenVecEnv
-from kdrl.callbacks import Checkpoints
 from kdrl.evaluate import main as evaluate
 from kdrl.evaluate import play, play_condition
 from kdrl.evaluate import test_conditions as make_conditions
 from kdrl.networks import PolicyLogits, policy_kwargs
-from kdrl.policy import load_policy, load_teacher
+from kdrl.restore import load_network, load_teacher
 from kdrl.settings import TrainSettings
 from kdrl.train import main as train
 from kdrl.train import make_env
@@ -95,9 +95,11 @@ def test_a_run_leaves_a_complete_folder(student: Run, teacher: Run) -> None:
         assert len(events) == 1
         return found - events
 
-    plain = {"config.yaml", "record.jsonl", "items.npz", "checkpoints/last.safetensors"}
+    plain = {"config.yaml", "identity.json", "status.json", "record.jsonl", "items.npz", "lock"}
+    plain.add("checkpoints/last.safetensors")
+    kept = {"config.yaml", "identity.json", "status.json", "checkpoints/last.safetensors"}
     assert files(teacher) == plain
-    assert files(student) == plain | {"teachers/0/config.yaml", "teachers/0/checkpoints/last.safetensors"}
+    assert files(student) == plain | {f"teachers/0/{name}" for name in kept}
     assert student.finished and teacher.finished
 
 
@@ -127,6 +129,8 @@ def test_records_say_what_was_measured(student: Run, split: str) -> None:
         assert (row.n, row.steps) == (8, 256)
         assert row.seconds > 0
         assert row.versions["stable-baselines3"] and row.versions["procgen-mirror"]
+        identity = student.identity()
+        assert identity is not None and row.identity == identity.key
     for mean, code, paper in zip(found[::3], found[1::3], found[2::3], strict=True):
         assert code.value == normalized_return("leaper", "easy", mean.value)
         assert paper.value == normalized_return("leaper", "easy", mean.value, constants="paper")
@@ -175,9 +179,9 @@ def test_the_teacher_is_kept_with_its_student(student: Run, teacher: Run) -> Non
     kept = Run(student.path / "teachers" / "0")
     assert_same_weights(kept, teacher)
     frames = torch.randint(0, 256, (3, 3, 64, 64), dtype=torch.uint8)
-    ours, theirs = (load_teacher([str(run.path)], "leaper", "cpu") for run in (kept, teacher))
+    ours, theirs = (load_teacher([str(run.path)], "leaper", device="cpu") for run in (kept, teacher))
     assert torch.equal(ours(frames), theirs(frames))
-    assert torch.equal(ours(frames), PolicyLogits(load_policy(teacher, "cpu")[0])(frames))
+    assert torch.equal(ours(frames), PolicyLogits(load_network(teacher, device="cpu")[0])(frames))
 
 
 def test_weights_have_moved(student: Run, teacher: Run) -> None:
@@ -251,7 +255,12 @@ def test_a_multirun_leaves_a_run_for_each_setting(
     outcome = call(train, "--multirun", *quick, "seed=0,1", "method=sd_dropout")
     assert (outcome.status, outcome.err) == (0, "")
     folders = sorted(path.parent.relative_to(tmp_path) for path in tmp_path.rglob("record.jsonl"))
-    assert folders == [Path(f"runs/kdrl/leaper/sd_dropout/seed{seed}") for seed in (0, 1)]
+    assert [folder.name for folder in folders] == ["seed0", "seed1"]
+    (named,) = {folder.parent for folder in folders}
+    assert named.parent == Path("runs/kdrl/leaper") and named.name.startswith("sd_dropout-")
+    # The same sweep once more has nothing to do.
+    outcome = call(train, "--multirun", *quick, "seed=0,1", "method=sd_dropout")
+    assert (outcome.status, outcome.err) == (0, "") and outcome.out.count("finished already") == 2
     for folder in folders:
         assert {row.seed for row in rows(Run(folder), "test")} == {int(folder.name[-1])}
     first, second = (weights(Run(folder)) for folder in folders)
@@ -276,8 +285,9 @@ def test_a_teacher_that_is_not_asked_is_not_kept(call: Call, quick: list[str], t
     assert not (tmp_path / "run" / "teachers").exists()
 
 
-def test_an_interrupted_run_is_moved_aside(call: Call, quick: list[str], tmp_path: Path) -> None:
-    Run(tmp_path / "run").start("interrupted: true\n")
+def test_an_interrupted_run_of_an_older_version_is_moved_aside(call: Call, quick: list[str], tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.yaml").write_text("interrupted: true\n")
     outcome = call(train, *quick, f"run_dir={tmp_path / 'run'}")
     assert outcome.status == 0
     assert (tmp_path / "run.interrupted-1" / "config.yaml").read_text() == "interrupted: true\n"
@@ -338,33 +348,7 @@ def test_weights_that_a_step_has_spoilt_are_not_saved(call: Call, quick: list[st
     assert outcome.err == (
         "error: the policy's logits are not finite at step 128; training stopped, no weights were saved\n"
     )
-    assert not (tmp_path / "run" / "checkpoints").exists()
-
-
-def test_checkpoints_hold_complete_updates(tmp_path: Path) -> None:
-    class Compare(BaseCallback):
-        """Notes at every rollout's start which step the checkpoint is of."""
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.equal: list[bool | None] = []
-
-        def _on_step(self) -> bool:
-            return True
-
-        def _on_rollout_start(self) -> None:
-            if not run.checkpoints.exists():
-                self.equal.append(None)
-                return
-            current = self.model.policy.state_dict()
-            self.equal.append(all(torch.equal(value, current[name]) for name, value in weights(run).items()))
-
-    run, compare = Run(tmp_path), Compare()
-    env = ProcgenVecEnv("leaper", 4, threads=0)
-    model = DistilledPPO("CnnPolicy", env, policy_kwargs=policy_kwargs("small", 32), n_steps=8, batch_size=32, seed=0)
-    model.learn(6 * 32, callback=[Checkpoints(run, every=64), compare])
-    # Steps 0, 32, 64, ...: saved at 64 and 128, and a rollout's worth of updates old in between.
-    assert compare.equal == [None, None, True, False, True, False]
+    assert not list((tmp_path / "run").rglob("*.safetensors"))
 
 
 # --- playing ---------------------------------------------------------------------------------------------------------
@@ -389,7 +373,7 @@ class Watched(ProcgenVecEnv):
 
 @pytest.fixture(scope="module")
 def policy(teacher: Run) -> PolicyLogits:
-    return PolicyLogits(load_policy(teacher, "cpu")[0])
+    return PolicyLogits(load_network(teacher, device="cpu")[0])
 
 
 @pytest.mark.parametrize("episodes", [12, 20, 30])

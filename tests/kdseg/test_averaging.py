@@ -17,8 +17,10 @@ from torch.nn import functional as F
 from common.averaging import SMA, SWAD, WAKD, Averager, reestimate_batch_norm
 from common.errors import InputError
 from common.evaluation.segmentation import mean_iou
-from common.records import Record, Run, item_key
 from common.report.main import main as report
+from common.runs.folder import Run
+from common.runs.items import item_key
+from common.runs.records import Record
 from kdseg import SegmentationModule, create_network
 from kdseg.evaluate import main as evaluate
 from kdseg.train import main as train
@@ -33,6 +35,7 @@ pytestmark = [
 Batch = dict[str, Tensor]
 State = dict[str, Tensor]
 Call = Callable[..., Any]
+KINDS = ("averaged", "last")
 SOURCES = ["grey_brightfield", "purple_on_purple", "purple_on_white"]
 
 
@@ -333,8 +336,10 @@ def test_the_report_compares_averaged_weights_with_an_interval(plain: Run, stude
     assert report([str(plain.path.parent), "--out", str(tmp_path / "report")]) == 0
     lines = (tmp_path / "report" / "report.csv").read_text().splitlines()
     labels = {row["method"]: row for row in csv.DictReader(lines)}
-    assert {"erm", "kd", "kd (averaged)"} <= labels.keys()
-    assert all(labels[label]["difference_low"] != "" for label in ("kd", "kd (averaged)"))
+    # One student was taught by the teacher's averaged weights, the other by its last: they are no two seeds of a row.
+    taught = [f"{name} [teacher.weights={weights}]" for name in ("kd", "kd (averaged)") for weights in KINDS]
+    assert {"erm", *taught} <= labels.keys()
+    assert all(labels[label]["difference_low"] != "" and labels[label]["seeds"] == "1" for label in taught)
 
 
 @pytest.mark.parametrize("averaging", ["swad", "sma"])
@@ -361,7 +366,10 @@ def test_averagers_that_validate_run_from_the_command_line(
         (["averaging=wakd", "averaging.buffers=none"], "averaging.buffers='none'"),
         (["averaging=wakd", "+averaging.decay=0.5"], "averaging.decay is not known"),
         (["averaging=swa"], "averaging=swa is not known; use one of: "),
-        (["averaging._target_=torch.nn.Identity"], "averaging._target_='torch.nn.Identity' is not an Averager"),
+        (
+            ["+averaging._target_=torch.nn.Identity"],
+            "averaging._target_='torch.nn.Identity' is refused; use one of: common.averaging.WAKD",
+        ),
         (["teacher_weights=best"], "teacher_weights='best'"),
     ],
 )

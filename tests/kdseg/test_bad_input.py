@@ -10,10 +10,11 @@ import torch
 import yaml
 from PIL import Image
 
-from common.checkpoints import save_weights
-from common.records import Run
+from common.runs.folder import Run
+from common.runs.weights import save_weights
 from kdseg.evaluate import main as evaluate
 from kdseg.restore import build_network
+from kdseg.settings import NetworkSettings
 from kdseg.train import main as train
 
 Call = Callable[..., Any]
@@ -77,7 +78,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory, call: Call, tiny: list[str
         ("seed=abc", ["seed='abc'", "integer"]),
         ("seed=-1", ["seed=-1", "greater than or equal to 0"]),
         ("trainer.max_steps=abc", ["trainer.max_steps='abc'", "integer"]),
-        ("trainer.max_steps=0", ["trainer.max_steps=0", "at least 1"]),
+        ("trainer.max_steps=0", ["trainer.max_steps=0", "greater than or equal to 1"]),
         ("trainer.max_steps=null", ["trainer.max_steps=None", "integer"]),
         ("trainer.accelerator=abacus", ["abacus", "cpu"]),
         ("trainer.precision=17", ["precision", "17"]),
@@ -99,15 +100,21 @@ def trained(tmp_path_factory: pytest.TempPathFactory, call: Call, tiny: list[str
         ("data.num_classes=7", ["num_classes=7", "class_names has 2"]),
         ("optimizer.lr=fast", ["optimizer.lr='fast'", "number"]),
         ("optimizer.lr=-1", ["optimizer", "-1"]),
-        ("optimizer._target_=torch.optim.Adamm", ["optimizer._target_='torch.optim.Adamm'", "does not exist"]),
+        (
+            "optimizer._target_=torch.optim.Adamm",
+            ["optimizer._target_='torch.optim.Adamm'", "did you mean torch."],
+        ),
         ("optimizer._target_=kdseg.train.train", ["optimizer"]),
-        ("method._target_=os.system", ["method._target_='os.system'", "is refused", "common"]),
+        (
+            "method._target_=os.system",
+            ["method._target_='os.system'", "is refused", "common.distillation"],
+        ),
         ("method._target_=torch.os.system", ["method._target_='torch.os.system'", "is refused"]),
         ("method._target_=torch.hub.load", ["method._target_='torch.hub.load'", "is refused"]),
         ("method._target_=torch.nn.Identity", ["method._target_='torch.nn.Identity'"]),
         ("data._target_=subprocess.run", ["data._target_='subprocess.run'", "is refused"]),
         ("data._target_=torch.nn.Identity", ["data"]),
-        ("network._target_=builtins.eval", ["network._target_='builtins.eval'", "is refused"]),
+        ("+network._target_=builtins.eval", ["network._target_='builtins.eval'", "is refused"]),
         ("optimizer._target_=shutil.rmtree", ["optimizer._target_='shutil.rmtree'", "is refused"]),
         ("method=kd", ["kd needs a teacher", "teacher=RUN"]),
         ("method=kddg_sdd", ["kddg needs a teacher", "teacher=RUN"]),
@@ -207,8 +214,10 @@ def test_a_teacher_of_other_data(
         place = place[part]
     place[key[-1]] = value
     other = Run(tmp_path / "other")
-    other.start(yaml.safe_dump(config))
-    save_weights(build_network(config["network"], len(config["classes"])), other)
+    shutil.copytree(trained.path, other.path)
+    other.config_path.write_text(yaml.safe_dump(config))
+    network = build_network(NetworkSettings(**config["network"]), len(config["classes"]))
+    save_weights(network, other)
     message = refuse(train, *tiny, "run_dir=run", "method=kd", f"teacher={other.path}")
     assert expected in message
 

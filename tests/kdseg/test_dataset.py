@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from common.errors import InputError
+from kdseg.domains.augmentation import MILD_COLOUR
 from kdseg.domains.datamodule import SegmentationData
 from kdseg.domains.dataset import Loading, SegmentationDataset
 from kdseg.domains.draws import SameSizeBatches, TrainingDraws
@@ -82,6 +83,59 @@ def test_epochs_differ_and_can_be_entered_anywhere(workers: int) -> None:
     resumed = nuclei().train_dataloader()
     resumed.sampler.set_epoch(1)  # type: ignore[attr-defined]
     assert equal(second, list(resumed))
+
+
+class Counted(ArrayDomain):
+    """Counts what is read."""
+
+    reads = 0
+
+    def read(self, position: int) -> Any:
+        self.reads += 1
+        return super().read(position)
+
+
+@pytest.mark.parametrize("balanced", [True, False])
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_loader_goes_on_in_the_middle_of_a_pass(workers: int, balanced: bool) -> None:
+    options = {"balanced": balanced, "augmentation": [MILD_COLOUR], "seed": 3}
+    loader = data(**options).train_dataloader()
+    whole = [batch for _ in range(4) for batch in loader]  # five batches a pass
+    resumed = data(**options, num_workers=workers).train_dataloader(epoch=1, batches=3)
+    assert len(resumed) == len(loader) == 5
+    passes = [list(resumed) for _ in range(3)]
+    assert [len(one) for one in passes] == [2, 5, 5]
+    assert equal(whole[8:], [batch for one in passes for batch in one])
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_loader_goes_on_under_a_trainer_that_sets_the_pass(workers: int) -> None:
+    loader = data().train_dataloader()
+    whole = [batch for _ in range(4) for batch in loader]
+    resumed = data(num_workers=workers).train_dataloader(epoch=1, batches=3)
+    found = []
+    for epoch in (1, 2, 3):
+        resumed.sampler.set_epoch(epoch)  # type: ignore[attr-defined]
+        found += list(resumed)
+    assert equal(whole[8:], found)
+
+
+def test_draws_number_on_where_a_pass_is_entered() -> None:
+    whole = TrainingDraws([10, 3], length=20, seed=1)
+    first, second = list(whole), list(whole)
+    resumed = TrainingDraws([10, 3], length=20, seed=1, epoch=1, done=15)
+    assert list(resumed) == second[15:]
+    assert [number for _, number in resumed] == list(range(40, 60))
+    assert first[15:] != second[15:]
+
+
+def test_batches_that_are_left_out_are_not_read() -> None:
+    source = domain("a", 30)
+    counted = Counted("a", source._images, source._masks, [item.name for item in source.items], ["g"] * 30)
+    loading = Loading(batch_size=6, crop_size=None)
+    loaders = SegmentationData([counted], [], domain("c", 1), ["none", "some"], loading)
+    assert len(list(loaders.train_dataloader(epoch=2, batches=4))) == 1
+    assert counted.reads == 6
 
 
 def test_augmentation_differs_between_draws_of_one_image() -> None:

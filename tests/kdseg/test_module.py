@@ -23,7 +23,8 @@ from torchmetrics.functional.classification import multiclass_jaccard_index
 from common.distillation import Distillation
 from common.errors import InputError, NonFiniteLossError
 from common.teacher import Teacher
-from common.terms import KD, KDDG, SDDropout, Term
+from common.terms import KD, KDDG, SDDropout, Term, TermOutput
+from common.view import View
 from kdseg import SegmentationModule, create_network
 
 pytestmark = [
@@ -238,6 +239,35 @@ def test_kddg_on_an_image_with_ignored_pixels(batches: list[Batch], reading: Any
     assert seen.logged[0]["distillation/kddg/fraction_filtered"].item() == pytest.approx((w < 1).double().mean().item())
 
 
+def test_terms_can_ask_the_teacher_about_other_images(batches: list[Batch]) -> None:
+    seen = []
+
+    class Asks(KD):
+        def forward(self, view: View) -> TermOutput:
+            assert view.teacher is not None and view.teacher_logits is not None
+            other = batches[1]["image"][:3] + 1
+            seen.append((view, view.teacher(view.inputs), view.teacher(other), teacher(other)))
+            return super().forward(view)
+
+    teacher = Teacher([unet(1)])
+    fit(SegmentationModule(unet(), 2, Distillation({"asks": Asks()}, teacher=teacher)), batches, 2)
+    for view, same, answer, expected in seen:
+        assert torch.equal(same, view.teacher_logits) and torch.equal(answer, expected)
+        assert answer.shape == (3, 2, 32, 32) and not answer.requires_grad and not same.requires_grad
+    assert [view.progress for view, *_ in seen] == [0.0, 0.5]
+    assert all(view.log and torch.equal(view.index, torch.arange(4) + 4 * n) for n, (view, *_) in enumerate(seen))
+
+
+def test_where_no_term_needs_a_teacher_there_is_none_to_ask(batches: list[Batch]) -> None:
+    class Shows(SDDropout):
+        def forward(self, view: View) -> TermOutput:
+            assert view.teacher is None and view.teacher_logits is None
+            return super().forward(view)
+
+    given = Teacher([unet(1)])
+    fit(SegmentationModule(unet(), 2, Distillation({"shows": Shows()}, teacher=given)), batches, 1)
+
+
 @pytest.mark.parametrize("name", METHODS)
 def test_what_lies_under_ignored_pixels_of_the_mask_does_not_matter(batches: list[Batch], name: str) -> None:
     class Shows(KD):
@@ -322,6 +352,16 @@ def test_a_teacher_of_other_classes_is_refused() -> None:
     distillation = Distillation({"kd": KD()}, teacher=Teacher([unet(classes=5)]))
     with pytest.raises(InputError, match="the teacher has 5 classes, the data 2"):
         SegmentationModule(unet(), 2, distillation)
+
+
+def test_a_teacher_with_the_students_own_weights_is_refused() -> None:
+    network = unet()
+    for shared in (network, nn.Sequential(network)):
+        with pytest.raises(
+            InputError, match=r"the teacher shares weights with the student; give it a copy \(copy.deepc"
+        ):
+            SegmentationModule(network, 2, Distillation({"kd": KD()}, teacher=Teacher([shared])))
+    SegmentationModule(unet(), 2, Distillation({"kd": KD()}, teacher=Teacher([copy.deepcopy(network)])))
 
 
 @pytest.mark.parametrize("arch", ["pan", "dpt"])

@@ -5,7 +5,7 @@ import pytest
 
 from common.errors import InputError
 from common.procgen import LevelSet
-from common.procgen_labels import class_names
+from common.procgen.labels import class_names
 from kdseg.domains.procgen import ProcgenData, draw_frames
 from kdseg.domains.sample import DomainData
 

@@ -4,16 +4,44 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 
 from common.evaluation.segmentation import confusion_matrix, scores
-from common.records import Record, Run, item_key
+from common.runs.folder import Run, Status
+from common.runs.identity import Identity
+from common.runs.items import item_key
+from common.runs.records import Record
 
 CLASSES = ("background", "agent", "wall")
 CONFIG = "method: test\n"
 Domains = Sequence[tuple[str, bool, float]]
+
+
+def _old(path: Path) -> Run:
+    """A run of before there were identities."""
+    path.mkdir(parents=True, exist_ok=True)
+    (path / "config.yaml").write_text(CONFIG)
+    return Run(path)
+
+
+def identified(run: Run, **changes: Any) -> Run:
+    """Let a run say what it is: ``setting``, ``domains``, ``row``, ``teachers`` where they are not the usual."""
+    first = run.records()[0]
+    usual: dict[str, Any] = {
+        "setting": {"budget": {"steps": 400}},
+        "domains": {"target": first.target, "sources": first.source},
+        "row": {"method": {"name": first.method}},
+    }
+    identity = Identity(task=first.task, seed=first.seed, versions=first.versions, **{**usual, **changes})
+    records = [dataclasses.replace(record, identity=identity.key) for record in run.records()]
+    run.record_path.unlink()
+    run.append(records)
+    run.begin(CONFIG, identity, first.steps)
+    run.set_status(Status("finished", first.steps, first.steps, first.seconds))
+    return run
 
 
 def scene(rng: np.random.Generator, size: int = 32) -> np.ndarray:
@@ -56,8 +84,7 @@ def segmentation_run(
     items: bool = True,
 ) -> Run:
     """Write a finished segmentation run; ``domains`` are (name, seen, share of wrong blocks)."""
-    run = Run(path)
-    run.start(CONFIG)
+    run = _old(path)
     base = Record(
         task="seg", method=method, seed=seed, source=[name for name, seen, _ in domains if seen], target=target,
         domain="", seen=True, split="test", metric="miou", value=0.0, n=images, selection="last", steps=steps,
@@ -103,8 +130,7 @@ def policy_run(
     seconds: float = 300.0,
 ) -> Run:
     """Write a finished policy run whose episodes return 0 or 10; ``skill`` is the chance of 10 on seen levels."""
-    run = Run(path)
-    run.start(CONFIG)
+    run = _old(path)
     rng = np.random.default_rng([seed, *method.encode(), *game.encode()])
     base = Record(
         task="rl", method=method, seed=seed, source=[f"{game}/themed"], target=game, domain="", seen=True,
@@ -137,8 +163,7 @@ def policy_run(
 
 def renamed(run: Run, path: Path, method: str) -> Run:
     """The same run once more, under another method's name."""
-    copy = Run(path)
-    copy.start(CONFIG)
+    copy = _old(path)
     copy.append(dataclasses.replace(record, method=method) for record in run.records())
     copy.save_items(run.items())
     return copy
@@ -170,4 +195,5 @@ def write() -> SimpleNamespace:
         policy_run=policy_run,
         policy_runs=policy_runs,
         renamed=renamed,
+        identified=identified,
     )

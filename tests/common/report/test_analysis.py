@@ -7,10 +7,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from common.records import Run, item_key
 from common.report.analysis import analyse
 from common.report.results import Domain
 from common.report.table import to_csv
+from common.runs.folder import Run
+from common.runs.items import item_key
 
 Rows = dict[tuple[str, str], dict[str, str]]
 
@@ -79,7 +80,8 @@ def test_what_cannot_be_compared_is_skipped_and_named(tmp_path: Path, write: Sim
     run = write.segmentation_run(runs / "erm-0", "erm", 0)
     write.renamed(run, runs / "erm-again", "erm")
     unfinished = Run(runs / "kd-0")
-    unfinished.start("method: kd\n")
+    unfinished.path.mkdir()
+    unfinished.config_path.write_text("method: kd\n")
     unfinished.append(record for record in run.records() if record.split == "progress")
     rows, notes = table(runs)
     assert list(rows) == [("dusk", "erm")]

@@ -4,8 +4,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from common.records import Run
 from common.report.main import main
+from common.runs.folder import Run
 
 
 def broken_line(run: Run) -> None:
@@ -48,8 +48,8 @@ def fails_in_one_line(arguments: list[str], capsys: pytest.CaptureFixture[str]) 
     [
         (broken_line, "record.jsonl:2 is not a record"),
         (wrong_type, "record.jsonl:1 is not a record"),
-        (unknown_task, "task='audio'"),
-        (not_text, "record.jsonl is not a text file"),
+        (unknown_task, "record.jsonl:1 is not a record (task: "),
+        (not_text, "record.jsonl:1 is not a record"),
         (broken_items, "items.npz cannot be read"),
         (unfinished, "not finished"),
     ],
@@ -64,6 +64,26 @@ def test_damaged_runs(
     damage(write.segmentation_run(tmp_path / "runs" / "erm-0", "erm", 0))
     assert named in fails_in_one_line([str(tmp_path / "runs"), "--out", str(tmp_path / "out")], capsys)
     assert not (tmp_path / "out").exists()
+
+
+def test_the_others_are_reported(
+    tmp_path: Path, write: SimpleNamespace, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    damages = (broken_line, wrong_type, unknown_task, not_text, broken_items, unfinished)
+    write.segmentation_run(tmp_path / "runs" / "sound", "erm", 0)
+    for damage in damages:
+        damage(write.segmentation_run(tmp_path / "runs" / damage.__name__, "kd", 0))
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "runs" / "link").symlink_to(tmp_path / "elsewhere")
+    monkeypatch.setenv("COLUMNS", "1000")
+    assert main([str(tmp_path / "runs"), "--out", str(tmp_path / "out"), "--resamples", "100"]) == 0
+    printed = capsys.readouterr().out
+    skipped = [line for line in printed.splitlines() if line.startswith("skipped: ")]
+    assert len(skipped) == len(damages) + 1
+    for name in (*(damage.__name__ for damage in damages), "link"):
+        assert sum(f"/{name}" in line for line in skipped) == 1
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert page.count("<li>skipped: ") == len(skipped)
 
 
 def test_no_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 from scipy import stats
 
-from common.records import Run
 from common.report.main import main
+from common.runs.folder import Run
 
 Rows = dict[tuple[str, str], dict[str, str]]
 

@@ -1,6 +1,7 @@
 """AI-KD: its divergences, who learns from which adversarial loss, the epoch before, and its state."""
 
 import copy
+import dataclasses
 import math
 
 import pytest
@@ -64,7 +65,7 @@ def test_matches_its_parts(shape: tuple[int, ...], pretrained: float, previous: 
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.add_(0.3)
-    view.logits = network(view.inputs)
+    view = dataclasses.replace(view, logits=network(view.inputs))
     loss = term(view).loss
 
     p, q, before = (z.div(2).log_softmax(1) for z in (view.logits, view.teacher_logits, past(view.inputs)))  # type: ignore[union-attr]
@@ -146,8 +147,8 @@ def test_invalid_pixels_reach_no_part() -> None:
     (gradient,) = torch.autograd.grad(total(view, torch.zeros(2, 5, 3)).loss, view.logits)
     inside = gradient.movedim(1, -1)
     assert (inside[~valid] == 0).all() and (inside[valid] != 0).any()
-    view.valid = torch.zeros_like(valid)
-    assert total(view, torch.zeros(2, 5, 3)).loss == 0
+    nothing = dataclasses.replace(view, valid=torch.zeros_like(valid))
+    assert total(nothing, torch.zeros(2, 5, 3)).loss == 0
 
 
 def test_state_continues_bit_for_bit() -> None:

@@ -1,6 +1,7 @@
 """Beta smoothing: exact beside the task's loss, ranks, the law of the draw, the average and its state."""
 
 import copy
+import dataclasses
 import math
 
 import pytest
@@ -113,11 +114,11 @@ def test_invalid_pixels_are_neither_counted_nor_ranked() -> None:
     (gradient,) = torch.autograd.grad(loss.sum(), view.logits)
     assert (gradient.movedim(1, -1)[~valid] == 0).all()
     # another image in the place of the invalid pixels changes nothing
-    view.inputs = torch.where(valid[:, None], view.inputs, 9.0)
+    view = dataclasses.replace(view, inputs=torch.where(valid[:, None], view.inputs, 9.0))
     torch.manual_seed(2)
     torch.testing.assert_close(term(view).loss, loss)
-    view.valid = torch.zeros_like(valid)
-    assert (term(view).loss == 0).all()
+    nothing = dataclasses.replace(view, valid=torch.zeros_like(valid))
+    assert (term(nothing).loss == 0).all()
 
 
 def test_the_average_follows_with_a_growing_decay() -> None:

@@ -1,5 +1,6 @@
 """BYOT: the total against a plain reference, gradients that stop where they should, saved classifiers."""
 
+import dataclasses
 import math
 
 import pytest
@@ -157,7 +158,7 @@ def test_zero_where_the_classifiers_agree_with_the_network() -> None:
     # α = 1 leaves divergence and distance: both vanish where an exit computes what the network does.
     network = _Network(True)
     view = network.view(_inputs(), _targets(True))
-    view.stages = [view.features.detach()]
+    view = dataclasses.replace(view, stages=[view.features.detach()])
     term = BYOT(alpha=1.0, beta=1.0)
     term.bind(network, view)
     term.double()
@@ -178,7 +179,8 @@ def test_invalid_positions_do_not_count() -> None:
     values = []
     for ignored in (255, 254):
         view = network.view(_inputs(), targets.masked_fill(~valid, ignored), valid)
-        view.logits = view.logits.masked_fill(~valid.unsqueeze(1), math.inf if ignored == 255 else -7.0)
+        hidden = view.logits.masked_fill(~valid.unsqueeze(1), math.inf if ignored == 255 else -7.0)
+        view = dataclasses.replace(view, logits=hidden)
         task = torch.zeros(2, 8, 8, dtype=torch.float64)
         loss = Distillation({"byot": term})(view, task).loss
         gradient = torch.autograd.grad(loss, list(term.parameters()))

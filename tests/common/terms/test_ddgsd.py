@@ -1,5 +1,6 @@
 """DDGSD: its parts by hand, both looks learn, uint8 frames, invalid pixels, and no labels in PPO."""
 
+import dataclasses
 import math
 
 import pytest
@@ -135,8 +136,8 @@ def test_invalid_pixels_do_not_count_even_when_they_overflow() -> None:
     labels[~valid] = 255
     view = _view(net, _images(), labels, valid)
     second = torch.where(valid[:, None], view.logits.detach() + 1, torch.inf).requires_grad_()
-    view.look = lambda _: (view.features, second)
-    total = Distillation({"ddgsd": DDGSD()})(view, torch.zeros(3, 6, 5)).loss
+    other = dataclasses.replace(view, look=lambda _: (view.features, second))
+    total = Distillation({"ddgsd": DDGSD()})(other, torch.zeros(3, 6, 5)).loss
     assert total.isfinite()
     for gradient in torch.autograd.grad(total, [view.logits, second]):
         assert gradient.isfinite().all() and (gradient[:, :, 0] == 0).all()
@@ -160,10 +161,9 @@ def test_same_seed_same_loss() -> None:
 def test_vectors_are_refused_before_training() -> None:
     net = _Net()
     view = _view(net, _images())
-    view.inputs = torch.zeros(3, 4)
+    vectors = dataclasses.replace(view, inputs=torch.zeros(3, 4))
     with pytest.raises(InputError, match=r"ddgsd distorts frames \[B, C, H, W\]; the inputs are \[3, 4\]"):
-        DDGSD().bind(net, view)
-    view.inputs = _images()
+        DDGSD().bind(net, vectors)
     DDGSD().bind(net, view)
 
 

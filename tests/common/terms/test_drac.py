@@ -1,5 +1,6 @@
 """DrAC: value by hand, the authors' loss in the mean, constants stay constant, both augmentations."""
 
+import dataclasses
 import math
 
 import pytest
@@ -104,8 +105,8 @@ def test_frames_stay_frames(augmentation: str) -> None:
 def test_agreement_is_zero() -> None:
     policy = _ActorCritic()
     view = _view(policy)
-    view.judge = lambda _: (view.logits + 5, view.values)  # type: ignore[assignment,return-value]
-    output = DrAC()(view)
+    same = dataclasses.replace(view, judge=lambda _: (view.logits + 5, view.values))
+    output = DrAC()(same)
     torch.testing.assert_close(output.loss, torch.zeros(6), atol=1e-6, rtol=0)
     assert output.metrics["disagreement"] == 0
 
@@ -136,9 +137,9 @@ def test_refused_where_there_is_no_critic() -> None:
 def test_vectors_are_refused_before_training() -> None:
     view = _view(_ActorCritic())
     DrAC().bind(nn.Identity(), view)
-    view.inputs = torch.zeros(6, 4)
+    vectors = dataclasses.replace(view, inputs=torch.zeros(6, 4))
     with pytest.raises(InputError, match=r"drac augments frames \[B, C, H, W\]; the observations are \[6, 4\]"):
-        DrAC().bind(nn.Identity(), view)
+        DrAC().bind(nn.Identity(), vectors)
 
 
 @pytest.mark.parametrize(

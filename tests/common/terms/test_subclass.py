@@ -1,5 +1,6 @@
 """Subclasses: log-sum-exp, diversity by hand and at its ends, the head's gradient, sizes, and its state."""
 
+import dataclasses
 import math
 
 import pytest
@@ -107,8 +108,7 @@ def test_training_the_head_learns_classes_and_uses_subclasses() -> None:
     centres = torch.tensor([[3.0, 0], [0, 3.0], [-3.0, 0], [0, -3.0]])
     blob = torch.arange(160) % 4
     features = centres[blob] + 0.3 * torch.randn(160, 2)
-    view = _view(features, 2)
-    view.targets = blob // 2
+    view = dataclasses.replace(_view(features, 2), targets=blob // 2)
     term = _bound(view, subclasses=2)
     optimizer = torch.optim.Adam(term.parameters(), lr=0.05)
     for _ in range(120):
@@ -137,8 +137,8 @@ def test_invalid_pixels_do_not_count() -> None:
     total = Distillation({"subclass": term})(view, torch.zeros(2, 4, 4)).loss
     (gradient,) = torch.autograd.grad(total, features)
     assert (gradient[0] == 0).all() and (gradient[1] != 0).any()
-    view.valid = torch.zeros_like(valid)
-    assert Distillation({"subclass": term})(view, torch.zeros(2, 4, 4)).loss == 0
+    nothing = dataclasses.replace(view, valid=torch.zeros_like(valid))
+    assert Distillation({"subclass": term})(nothing, torch.zeros(2, 4, 4)).loss == 0
 
 
 def test_state_and_seed() -> None:

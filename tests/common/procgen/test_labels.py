@@ -3,8 +3,8 @@ import pytest
 
 from common.errors import InputError
 from common.procgen import DIFFICULTIES, GAMES, LOOKS, NEW_EPISODE, LevelSet, ProcgenEngine
-from common.procgen_labels import IGNORED, LABELLED_GAMES, LabelledFrames, class_names
-from common.procgen_objects import OBJECTS, color_of, color_table
+from common.procgen.labels import IGNORED, LABELLED_GAMES, LabelledFrames, class_names
+from common.procgen.objects import OBJECTS, color_of, color_table
 
 
 @pytest.mark.parametrize("game", [game for game in GAMES if game not in LABELLED_GAMES])

@@ -7,7 +7,7 @@ Generation to Benchmark Reinforcement Learning, 2020, https://arxiv.org/abs/1912
 from typing import Any
 
 from common.errors import choice
-from common.procgen import DIFFICULTIES, GAMES
+from common.procgen.engine import DIFFICULTIES, GAMES
 
 # (lowest, highest) return, easy then hard, from the authors' code.
 CONSTANTS: dict[str, dict[str, tuple[float, float]]] = {

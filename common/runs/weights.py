@@ -1,17 +1,19 @@
 """Weights on disk: safetensors under a temporary name, flushed, then renamed."""
 
 import functools
+import hashlib
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from common.errors import InputError
-from common.records import Run, write_atomically
+from common.runs.disk import MEBIBYTE, check_size, write_atomically
+from common.runs.folder import Run
 
 LAST, AVERAGED = "last", "averaged"
 Weights = Literal["auto", "last", "averaged"]
@@ -30,13 +32,24 @@ def _first_names(state: dict[str, Tensor]) -> dict[str, str]:
     }
 
 
+def weights_path(run: Run, name: str) -> Path:
+    """Where a run keeps the weights of that name."""
+    return run.checkpoints / f"{name}.safetensors"
+
+
 def save_weights(module: nn.Module, run: Run, name: str = LAST) -> Path:
-    """Write a module's weights to ``checkpoints/<name>.safetensors``; a crash keeps the file there was."""
-    path = run.checkpoints / f"{name}.safetensors"
+    """Write a module's weights to ``checkpoints/<name>.safetensors``; a crash keeps the file there was.
+
+    Raises:
+        OSError: the disk is full, or not to be written to.
+    """
+    path = weights_path(run, name)
     state = module.state_dict()
     firsts = _first_names(state)
     tensors = {key: tensor.cpu().contiguous() for key, tensor in state.items() if firsts[key] == key}
-    write_atomically(path, lambda temporary: save_file(tensors, temporary))
+    # Not save_file: it hides a full disk behind an error of its own.
+    content = save(tensors)
+    write_atomically(path, lambda temporary: temporary.write_bytes(content))
     return path
 
 
@@ -46,12 +59,15 @@ def load_weights(module: nn.Module, run: Run, name: str = LAST) -> None:
     Raises:
         InputError: no such file, a damaged one, or weights of another network.
     """
-    path = run.checkpoints / f"{name}.safetensors"
+    path = weights_path(run, name)
     if not path.exists():
         raise InputError(f"{run.path} has no checkpoint {name}; train it to its end first")
+    state = module.state_dict()
+    expected = sum(tensor.numel() * tensor.element_size() for tensor in state.values())
+    check_size(path, expected + MEBIBYTE)
     try:
         tensors = load_file(path)
-        for key, first in _first_names(module.state_dict()).items():
+        for key, first in _first_names(state).items():
             if first in tensors:
                 tensors.setdefault(key, tensors[first])
         module.load_state_dict(tensors)
@@ -66,17 +82,31 @@ def choose_weights(run: Run, weights: Weights = "auto") -> str:
     Raises:
         InputError: averaged weights of a run that has none.
     """
-    averages = (run.checkpoints / f"{AVERAGED}.safetensors").exists()
+    averages = weights_path(run, AVERAGED).exists()
     if weights == AVERAGED and not averages:
         raise InputError(f"{run.path} has no averaged weights; use last, or train it with averaging=wakd")
     return AVERAGED if averages and weights != LAST else LAST
+
+
+def weights_digest(run: Run, name: str) -> str:
+    """SHA-256 of the file of the weights of that name.
+
+    Raises:
+        InputError: there is no such file.
+    """
+    path = weights_path(run, name)
+    if not path.is_file():
+        raise InputError(f"{run.path} has no checkpoint {name}; train it to its end first")
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def keep_teachers(run: Run, teachers: Iterable[Run], weights: Weights = "last") -> None:
     """Copy what it takes to load each teacher again, with these weights, into ``teachers/<number>/`` of the run."""
     for number, teacher in enumerate(teachers):
         kept = Run(run.path / "teachers" / str(number))
-        name = choose_weights(teacher, weights)
-        for source in (teacher.config_path, teacher.checkpoints / f"{name}.safetensors"):
-            copy = functools.partial(shutil.copyfile, source)
-            write_atomically(kept.path / source.relative_to(teacher.path), copy)
+        needed = (teacher.config_path, teacher.identity_path, teacher.status_path)
+        for source in (*needed, weights_path(teacher, choose_weights(teacher, weights))):
+            if source.exists():
+                copy = functools.partial(shutil.copyfile, source)
+                write_atomically(kept.path / source.relative_to(teacher.path), copy)

@@ -7,7 +7,7 @@ import pytest
 
 from common.errors import InputError
 from common.procgen import DIFFICULTIES, GAMES, LOOKS, LevelSet, ProcgenEngine
-from common.procgen_constants import CONSTANTS, normalized_return, return_range
+from common.procgen.constants import CONSTANTS, normalized_return, return_range
 
 
 def play(engine: ProcgenEngine, steps: int, seed: int = 0) -> list[np.ndarray]:

@@ -18,10 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.errors import InputError, choice
-from common.procgen_levels import LevelSet, whole_number
-from common.procgen_state import open_state, seal_state
-
-__all__ = ["ACTION_COUNT", "DIFFICULTIES", "FRAME_SHAPE", "GAMES", "LOOKS", "NEW_EPISODE", "LevelSet", "ProcgenEngine"]
+from common.procgen.levels import LevelSet, whole_number
+from common.procgen.state import open_state, seal_state
 
 GAMES = (
     "bigfish",
@@ -205,8 +203,13 @@ class ProcgenEngine:
         parts = (self.game, self.look, self.difficulty, self.levels, self.monochrome, self.backgrounds)
         return repr(parts).encode()
 
+    @property
+    def savable(self) -> bool:
+        """Whether the state can be saved: not that of the look ``generated``, which the engine itself cannot save."""
+        return self.look != "generated"
+
     def _check_savable(self) -> None:
-        if self.look == "generated":
+        if not self.savable:
             # The engine asserts this, that is: it ends the process.
             raise InputError("look='generated' cannot save or restore its state; use one of: themed, plain")
 

@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.errors import InputError
-from common.procgen import ACTION_COUNT, NEW_EPISODE, LevelSet, ProcgenEngine
-from common.procgen_levels import whole_number
-from common.procgen_objects import BACKGROUND, FLAT, GROUND, IGNORED, LABELLED_GAMES, SOLID, class_names, color_table
+from common.procgen.engine import ACTION_COUNT, NEW_EPISODE, ProcgenEngine
+from common.procgen.levels import LevelSet, whole_number
+from common.procgen.objects import BACKGROUND, FLAT, GROUND, IGNORED, LABELLED_GAMES, SOLID, class_names, color_table
 
 __all__ = ["IGNORED", "LABELLED_GAMES", "LabelledBatch", "LabelledFrames", "class_names"]
 

@@ -7,12 +7,13 @@ import numpy as np
 from gymnasium import spaces
 from stable_baselines3.common.policies import ActorCriticCnnPolicy
 
-from common.checkpoints import Weights, choose_weights, load_weights
 from common.configuration import read_settings
 from common.device import pick_device
 from common.errors import InputError
 from common.procgen import ACTION_COUNT
-from common.records import Run
+from common.runs.folder import Run
+from common.runs.teachers import load_teachers
+from common.runs.weights import Weights, choose_weights, load_weights
 from common.teacher import Combination, Teacher
 from kdrl.networks import PolicyJudge, policy_kwargs
 from kdrl.settings import TrainSettings
@@ -21,15 +22,15 @@ from kdrl.settings import TrainSettings
 OBSERVATION_SPACE = spaces.Box(0, 255, (3, 64, 64), np.uint8)
 
 
-def load_policy(
-    run: Run, device: str = "auto", weights: Weights = "auto"
+def load_network(
+    run: Run, weights: Weights = "auto", device: str = "auto"
 ) -> tuple[ActorCriticCnnPolicy, TrainSettings]:
     """The policy a run trained, in eval mode, and the settings it was trained with.
 
     Args:
-        run: The run.
-        device: Where the policy goes.
+        run: The run; whether it is finished does not matter here.
         weights: Its last weights, the averaged ones, or with ``auto`` the averaged ones if it has any.
+        device: Where the policy goes.
 
     Raises:
         InputError: not an RL run's folder, or no such checkpoint in it.
@@ -45,26 +46,29 @@ def load_policy(
 def load_teacher(
     paths: Sequence[str],
     game: str,
-    device: str = "auto",
-    combine: Combination = "probability",
     weights: Weights = "auto",
+    combine: Combination = "probability",
+    unfinished: bool = False,
+    device: str = "auto",
 ) -> Teacher:
-    """One teacher of the policies of finished runs. ``combine`` says what of several is averaged.
+    """One teacher of the policies of finished runs.
 
     Args:
         paths: The runs' folders.
         game: The student's game, which the teachers must have been trained on.
-        device: Where the networks go.
+        weights: As in :func:`load_network`.
         combine: What of several teachers is averaged.
-        weights: As in :func:`load_policy`.
+        unfinished: Whether runs that are not finished will do.
+        device: Where the networks go.
 
     Raises:
         InputError: a folder that is no finished RL run, or a policy of another game.
     """
-    networks = []
-    for path in paths:
-        policy, settings = load_policy(Run(path), device, weights)
+
+    def load(run: Run) -> PolicyJudge:
+        policy, settings = load_network(run, weights, device)
         if settings.env.game != game:
-            raise InputError(f"teacher={path} was trained on {settings.env.game}; give a teacher trained on {game}")
-        networks.append(PolicyJudge(policy))
-    return Teacher(networks, combine)
+            raise InputError(f"teacher={run.path} was trained on {settings.env.game}; give a teacher trained on {game}")
+        return PolicyJudge(policy)
+
+    return load_teachers(paths, load, combine, unfinished)

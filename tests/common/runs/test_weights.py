@@ -15,9 +15,10 @@ from safetensors.torch import load_file
 from stable_baselines3.common.policies import ActorCriticCnnPolicy
 from torch import Tensor, nn
 
-from common.checkpoints import keep_teachers, load_weights, save_weights
 from common.errors import InputError
-from common.records import Run
+from common.runs.folder import Run
+from common.runs.identity import Identity
+from common.runs.weights import keep_teachers, load_weights, save_weights
 from kdrl.networks import policy_kwargs
 
 
@@ -166,17 +167,16 @@ def test_teachers_are_kept_as_runs_of_their_own(tmp_path: Path) -> None:
     teachers = []
     for number in range(2):
         teacher = Run(tmp_path / f"teacher{number}")
-        teacher.start(f"number: {number}\n")
+        teacher.begin(f"number: {number}\n", Identity("rl", {}, {}, {}, number), 1)
         save_weights(nn.Linear(2, 2), teacher)
         save_weights(nn.Linear(2, 2), teacher, "averaged")
         teachers.append(teacher)
     run = Run(tmp_path / "run")
-    run.start("task: rl\n")
     keep_teachers(run, teachers)
     for number, teacher in enumerate(teachers):
         kept = Run(run.path / "teachers" / str(number))
         files = sorted(str(path.relative_to(kept.path)) for path in kept.path.rglob("*") if path.is_file())
-        assert files == ["checkpoints/last.safetensors", "config.yaml"]
+        assert files == ["checkpoints/last.safetensors", "config.yaml", "identity.json", "status.json"]
         for name in files:
             assert (kept.path / name).read_bytes() == (teacher.path / name).read_bytes()
     assert teachers[0].config_path.read_text() != teachers[1].config_path.read_text()

@@ -1,0 +1,161 @@
+"""What keeps a training's state while it runs, and gives it back when it goes on."""
+
+import copy
+import os
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import nn
+
+from common.clock import TrainingClock
+from common.runs.checkpoint import Checkpoints, State
+from common.runs.folder import Run, Status
+from common.runs.generators import generator_states, restore_generators
+from common.runs.interruption import Interruption
+from common.runs.records import Judged, Record
+from common.runs.weights import save_weights
+
+
+def machine() -> dict[str, Any]:
+    """What a computation's rounding depends on beside the libraries."""
+    return {"threads": torch.get_num_threads(), "cuda": torch.cuda.is_available()}
+
+
+def is_first_process() -> bool:
+    """Whether this process is the one that writes, where several train one network."""
+    return os.environ.get("LOCAL_RANK", "0") == "0" and os.environ.get("NODE_RANK", "0") == "0"
+
+
+class Keeper:
+    """Keeps the state of one training.
+
+    A program gives its own players; random generators, the clock and the length of the records are kept beside them,
+    so that what a training had recorded after the state it goes on from is not recorded twice.
+
+    Args:
+        run: The run; its folder is this process's own.
+        every: Steps between two checkpoints.
+        interruption: The signals.
+        identity: Key of the run's identity, for records.
+        status: As the run stands.
+
+    Attributes:
+        clock: Seconds of training.
+        players: The program's state to go on from, or ``None`` for a training that begins.
+        exact: Whether the training is, so far, bit for bit one that was never interrupted.
+    """
+
+    def __init__(self, run: Run, every: int, interruption: Interruption, identity: str, status: Status) -> None:
+        self.run, self.every, self.interruption, self.identity = run, every, interruption, identity
+        self.status = status
+        self.clock = TrainingClock()
+        self.players: State | None = None
+        self.exact = status.resumed == ""
+        self._generators: State | None = None
+        self._snapshot: tuple[State, int] | None = None
+        self._next = every
+
+    def go_on(self) -> list[str]:
+        """Take up the latest state there is, and forget what was recorded after it.
+
+        Returns:
+            What a user should know, a line each.
+
+        Raises:
+            InputError: there are states, and all are damaged.
+        """
+        state, notes = Checkpoints(self.run).load()
+        if state is None:
+            self.cut_records(0)
+            return [*notes, "it had no checkpoint yet and begins again"]
+        if state["machine"] != machine():
+            self.exact = False
+            notes.append(f"it ran on {state['machine']}, this is {machine()}: rounding may differ")
+        self.exact = self.exact and state["exact"]
+        self.cut_records(state["record_bytes"])
+        self._generators = state["generators"]
+        self.players = state["players"]
+        self.clock.restart(state["seconds"])
+        self._next = (state["steps"] // self.every + 1) * self.every
+        return [*notes, f"it goes on from step {state['steps']:,}"]
+
+    def cut_records(self, length: int) -> None:
+        """Forget what was recorded after the records had that length."""
+        path = self.run.record_path
+        if path.exists() and path.stat().st_size > length:
+            os.truncate(path, length)
+
+    def restore_generators(self) -> None:
+        """Set the random generators as they were; the last thing before a training goes on."""
+        if self._generators is not None:
+            restore_generators(self._generators)
+            self._generators = None
+
+    def is_due(self, steps: int) -> bool:
+        """Whether it is time for a checkpoint."""
+        return steps >= self._next
+
+    def remember(self, players: State, steps: int) -> None:
+        """Keep the state of a safe moment in memory, for when the training is interrupted after it.
+
+        Args:
+            players: The program's state; copied.
+            steps: Steps trained so far.
+        """
+        path = self.run.record_path
+        state = {
+            "players": copy.deepcopy(players),
+            "generators": generator_states(),
+            "seconds": self.clock.seconds(),
+            "record_bytes": path.stat().st_size if path.exists() else 0,
+            "steps": steps,
+            "machine": machine(),
+            "exact": self.exact,
+        }
+        self._snapshot = (state, steps)
+
+    def save(self) -> int:
+        """Write what :meth:`remember` kept last.
+
+        Returns:
+            Its steps, 0 where nothing is remembered.
+
+        Raises:
+            OSError: it cannot be written; the checkpoints there were are kept.
+        """
+        if self._snapshot is None:
+            return self.status.steps
+        state, steps = self._snapshot
+        with self.interruption.writing():
+            Checkpoints(self.run).save(state, steps)
+            self.set_status("training", steps, state["seconds"])
+        while self._next <= steps:
+            self._next += self.every
+        return steps
+
+    def save_weights(self, networks: Iterable[tuple[str, nn.Module]]) -> None:
+        """Write weights beside the state, for whoever wants to look at an unfinished run."""
+        with self.interruption.writing():
+            for name, network in networks:
+                save_weights(network, self.run, name)
+
+    def set_status(self, stage: Any, steps: int, seconds: float) -> None:
+        """Write how far the run has come."""
+        resumed: Any = "" if self.exact else "inexact"
+        path = self.run.record_path
+        length = path.stat().st_size if path.exists() else 0
+        self.status = Status(stage, steps, self.status.of, seconds, resumed, length)
+        self.run.set_status(self.status)
+
+    def judged(self, selection: str, steps: int | None = None) -> Judged:
+        """What records of these weights share: as the status says, or in training after so many steps."""
+        resumed: Any = "" if self.exact else "inexact"
+        if steps is None:
+            return Judged(self.status.steps, self.status.seconds, selection, self.identity, resumed)
+        return Judged(steps, self.clock.seconds(), selection, self.identity, resumed)
+
+    def record(self, records: Iterable[Record]) -> None:
+        """Append rows to the run's."""
+        with self.interruption.writing():
+            self.run.append(records)

@@ -1,0 +1,286 @@
+"""A run from its beginning to its end, the same for both tasks: prepare, fit, keep weights, test, record, finish."""
+
+import contextlib
+import dataclasses
+import errno
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import yaml
+from numpy.typing import NDArray
+from rich.console import Console
+from torch import nn
+
+from common.configuration import to_yaml
+from common.errors import AlreadyFinishedError, InputError, Interrupted
+from common.runs.checkpoint import Checkpoints
+from common.runs.disk import read_text
+from common.runs.folder import Run, Status
+from common.runs.identity import Identity, flatten
+from common.runs.interruption import Interruption, interruptible
+from common.runs.keeper import Keeper, is_first_process
+from common.runs.records import Record
+from common.runs.settings import RunSettings
+from common.runs.weights import AVERAGED, LAST, choose_weights, keep_teachers, save_weights, weights_path
+
+# What may differ in a configuration that goes on with a run: where things lie, what is shown, how often it is saved.
+# Of data and teachers the identity has the fingerprints.
+FREE = ("run_dir", "resume", "unfinished", "checkpoint_every", "teacher", "data.root", "trainer.enable_progress_bar")
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What a test measured."""
+
+    records: Sequence[Record]
+    items: Mapping[str, NDArray[Any]]
+
+
+class Training(ABC):
+    """What a training program supplies: made when everything that could be refused has been.
+
+    Args:
+        settings: As configured. What only the command line can tell in ``run_dir``, ``{data}`` and ``{changes}``, is
+            left out where it has not filled it in; ``{hash}`` stands for what the run is.
+        console: Where it tells what it does.
+
+    Attributes:
+        steps: How many the run is to take.
+        teachers: Runs of the teachers it asks, none where it asks none.
+        averaging_from: The part of training after which weights are averaged, ``None`` where they are not.
+    """
+
+    steps: int
+    teachers: Sequence[Run]
+    averaging_from: float | None
+
+    def __init__(self, settings: RunSettings, console: Console) -> None:
+        self.run_settings, self.console = settings, console
+
+    def config_yaml(self) -> str:
+        """The resolved configuration."""
+        return to_yaml(self.run_settings)
+
+    def folder(self, identity: Identity) -> Run:
+        """Where the run goes."""
+        path = self.run_settings.run_dir.replace("{data}/", "").replace("{changes}", "")
+        return Run(path.replace("{hash}", identity.short))
+
+    @abstractmethod
+    def identity(self) -> Identity:
+        """What the run is."""
+
+    @abstractmethod
+    def describe(self, run: Run) -> None:
+        """Write what only this program knows of a run; again, where it goes on, in case it was killed meanwhile."""
+
+    @abstractmethod
+    def begin(self) -> None:
+        """Tell what a user should see before hours are spent on a run that begins."""
+
+    @abstractmethod
+    def fit(self, keeper: Keeper) -> int:
+        """Train to the end, from where ``keeper.players`` says; gives the steps that were taken in all.
+
+        Raises:
+            NonFiniteLossError: training diverged.
+            Interrupted: a signal came.
+        """
+
+    @abstractmethod
+    def networks(self) -> dict[str, nn.Module]:
+        """What is to be kept and tested after :meth:`fit`: the last weights, and the averaged ones if there are any."""
+
+    @abstractmethod
+    def load_networks(self, run: Run, selections: Sequence[str]) -> dict[str, nn.Module]:
+        """The same from a run that has kept its weights already."""
+
+    @abstractmethod
+    def test(self, networks: Mapping[str, nn.Module], keeper: Keeper) -> Outcome:
+        """Measure, and show a table; ``keeper.status`` has steps and seconds."""
+
+
+def check_early(run_dir: str) -> None:
+    """Refuse a folder that can hold no run, before data are read and networks made.
+
+    Raises:
+        InputError: as :meth:`common.runs.folder.Run.check_usable`.
+    """
+    if "{" not in run_dir:
+        Run(run_dir).check_usable()
+
+
+def train(program: Training) -> Run:
+    """Take a run from wherever it stands to its end.
+
+    The folder is this process's own meanwhile. A signal ends it, with what has been trained on disk; the same command
+    goes on from there.
+
+    Raises:
+        InputError: a folder that cannot be used, a run of another configuration in it, or nothing was trained.
+        AlreadyFinishedError: the folder holds this very run, finished.
+        NonFiniteLossError: training diverged; what was saved before is in the folder.
+        Interrupted: a signal came.
+    """
+    identity = program.identity()
+    run = program.folder(identity)
+    with interruptible() as interruption, contextlib.ExitStack() as owned:
+        keeper = _open(program, run, identity, interruption, owned)
+        with _explained(program.console, keeper):
+            if keeper.status.stage == "training":
+                steps = program.fit(keeper)
+                if not is_first_process():
+                    return run
+                networks = _keep(program, keeper, steps)
+            else:
+                program.console.print("it is trained already and will be tested")
+                selections = [LAST, *([AVERAGED] if weights_path(run, AVERAGED).exists() else [])]
+                networks = program.load_networks(run, selections)
+            outcome = program.test(networks, keeper)
+            _finish(keeper, outcome)
+    return run
+
+
+def _keep(program: Training, keeper: Keeper, steps: int) -> dict[str, nn.Module]:
+    seconds = keeper.clock.seconds()
+    if steps < 1:
+        raise InputError(f"{keeper.run.path}: no step was trained, so there is nothing to test; see trainer.*")
+    networks = program.networks()
+    if AVERAGED not in networks and program.averaging_from is not None:
+        program.console.print(
+            f"training ended before averaging.start={program.averaging_from}; nothing is averaged", markup=False
+        )
+    with keeper.interruption.writing():
+        for selection, network in networks.items():
+            save_weights(network, keeper.run, selection)
+        keeper.set_status("trained", steps, seconds)
+    program.console.print(f"trained {steps:,} steps in {seconds:.0f} s; testing")
+    return networks
+
+
+def _finish(keeper: Keeper, outcome: Outcome) -> None:
+    run, status = keeper.run, keeper.status
+    with keeper.interruption.writing():
+        run.save_items(outcome.items)
+        run.append(outcome.records)
+        keeper.set_status("finished", status.steps, status.seconds)
+        Checkpoints(run).clear()
+
+
+def _open(
+    program: Training, run: Run, identity: Identity, interruption: Interruption, owned: contextlib.ExitStack
+) -> Keeper:
+    """Take the folder: begin a run in it, or go on with the one there."""
+    if not is_first_process():
+        return _follow(program, run, identity, interruption)
+    _check(run, identity)
+    owned.enter_context(run.lock())
+    _check(run, identity)  # what another process did in between
+    run.remove_leftovers()
+    if run.config_path.exists() and (reason := _not_to_go_on_with(program, run)) is not None:
+        moved = run.set_aside()
+        program.console.print(f"{reason}; it is kept in {moved}", markup=False, soft_wrap=True)
+        owned.enter_context(run.lock())
+    if not run.config_path.exists():
+        return _begin(program, run, identity, interruption)
+    _check_same(program, run, identity)
+    status = run.status() or Status("training")
+    keeper = Keeper(run, program.run_settings.checkpoint_every, interruption, identity.key, status)
+    program.console.print(f"an interrupted run is in {run.path}", markup=False, soft_wrap=True)
+    with interruption.writing():  # it may have been killed while doing this
+        keep_teachers(run, program.teachers, program.run_settings.teacher_weights)
+        program.describe(run)
+    if status.stage == "trained":
+        keeper.cut_records(status.record_bytes)
+        return keeper
+    notes = keeper.go_on()
+    theirs = run.identity()
+    if theirs is not None and dict(theirs.versions) != dict(identity.versions):
+        keeper.exact = False
+        changed = [f"{name} {theirs.versions.get(name)} → {now}" for name, now in identity.versions.items()]
+        notes.append(f"it was begun with other versions ({', '.join(changed)})")
+    for note in notes:
+        program.console.print(note, markup=False, soft_wrap=True)
+    return keeper
+
+
+def _check(run: Run, identity: Identity) -> None:
+    if run.path.is_dir() and run.finished:
+        there = run.identity()
+        if there is not None and there.key == identity.key:
+            raise AlreadyFinishedError(
+                f"run_dir={run.path} already holds this very run, finished; choose another run_dir"
+            )
+    run.check_free()
+
+
+def _begin(program: Training, run: Run, identity: Identity, interruption: Interruption) -> Keeper:
+    with interruption.writing():
+        run.begin(program.config_yaml(), identity, program.steps)
+        keep_teachers(run, program.teachers, program.run_settings.teacher_weights)
+        program.describe(run)
+    status = Status("training", of=program.steps)
+    keeper = Keeper(run, program.run_settings.checkpoint_every, interruption, identity.key, status)
+    program.begin()
+    for teacher in program.teachers:
+        weights = choose_weights(teacher, program.run_settings.teacher_weights)
+        program.console.print(f"teacher: {weights} weights of {teacher.path}", markup=False, soft_wrap=True)
+    keeper.clock.restart()
+    return keeper
+
+
+def _follow(program: Training, run: Run, identity: Identity, interruption: Interruption) -> Keeper:
+    """Of another process of the same training: reads what the first one goes on from, and writes nothing."""
+    keeper = Keeper(
+        run, program.run_settings.checkpoint_every, interruption, identity.key, run.status() or Status("training")
+    )
+    state, _ = Checkpoints(run).load()
+    keeper.players = None if state is None else state["players"]
+    return keeper
+
+
+def _not_to_go_on_with(program: Training, run: Run) -> str | None:
+    if program.run_settings.resume == "never":
+        return "an interrupted run was there"
+    if not run.identity_path.exists():
+        return "an interrupted run was there, begun before runs could go on"
+    return None
+
+
+def _check_same(program: Training, run: Run, identity: Identity) -> None:
+    there = flatten(yaml.safe_load(read_text(run.config_path)))
+    asked = flatten(yaml.safe_load(program.config_yaml()))
+    differences = [
+        f"{key}={asked.get(key)} (there: {there.get(key)})"
+        for key in {**asked, **there}
+        if asked.get(key) != there.get(key) and not any(f"{key}.".startswith(f"{free}.") for free in FREE)
+    ]
+    theirs = run.identity()
+    if not differences and theirs is not None and theirs.key != identity.key:
+        differences = identity.differences(theirs)
+    if differences:
+        raise InputError(
+            f"run_dir={run.path} holds an interrupted run of another configuration: {', '.join(differences[:8])}"
+            f"{' …' if len(differences) > 8 else ''}; choose another run_dir, or resume=never to move it aside"
+        )
+
+
+@contextlib.contextmanager
+def _explained(console: Console, keeper: Keeper) -> Iterator[None]:
+    """Tell how to go on when something ends the run early; of an interruption, save what there is."""
+    try:
+        yield
+    except Interrupted as error:
+        keeper.interruption.acknowledge()
+        if keeper.status.stage == "training" and is_first_process():
+            steps = keeper.save()
+            error.message = f"interrupted; saved at step {steps:,}: the same command goes on from there"
+        else:
+            error.message = "interrupted; it is trained: the same command tests it"
+        raise
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        message = f"{error.strerror} ({error.filename or keeper.run.path}); make room, and the same command goes on"
+        raise InputError(message) from error

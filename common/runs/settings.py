@@ -1,0 +1,75 @@
+"""Settings that mean the same in both training programs, and in both programs of evaluation."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, ConfigDict, Field
+from pydantic.dataclasses import dataclass
+from pydantic_core import PydanticCustomError
+
+from common.averaging import NO_AVERAGING
+from common.runs.weights import Weights
+from common.teacher import Combination
+
+STRICT = ConfigDict(extra="forbid")
+# What Procgen takes for seeds and levels; torch, numpy and Lightning take more.
+LARGEST_SEED = 2**31 - 1
+
+
+def _named(node: dict[str, Any]) -> dict[str, Any]:
+    if not isinstance(node.get("name"), str):
+        raise PydanticCustomError("name", "it needs a name in words, such as name=mine")
+    return node
+
+
+# The rest of it is checked against the constructor when it is built.
+NamedNode = Annotated[dict[str, Any], AfterValidator(_named)]
+
+
+@dataclass(config=STRICT, kw_only=True)
+class RunSettings:
+    """What every training has.
+
+    Attributes:
+        seed: Of everything that is drawn.
+        run_dir: The run's folder; ``{changes}`` and ``{hash}`` stand for what differs from the defaults and for what
+            the run is, ``{data}`` for the choice of data.
+        resume: ``auto`` goes on with an interrupted run, ``never`` moves it aside.
+        unfinished: Whether teachers may be runs that are not finished.
+        teacher: A run's folder, or several.
+        teacher_weights: Which of their weights.
+        teacher_combine: What of several is averaged.
+        strength: Weights, temperatures and thresholds, for the methods' configurations to refer to.
+        method: The method, a node for :func:`common.method.make_distillation`.
+        averaging: The averager, a node for :func:`common.averaging.make_averager`.
+        checkpoint_every: Steps between two checkpoints.
+    """
+
+    seed: int = Field(ge=0, le=LARGEST_SEED)
+    run_dir: str
+    teacher: str | list[str] | None
+    strength: dict[str, Any]
+    method: NamedNode
+    checkpoint_every: int = Field(ge=1)
+    # With defaults, because runs from before there were such settings lack them.
+    averaging: NamedNode = Field(default_factory=lambda: dict(NO_AVERAGING))
+    teacher_weights: Weights = "auto"
+    teacher_combine: Combination = "probability"
+    resume: Literal["auto", "never"] = "auto"
+    unfinished: bool = False
+
+
+@dataclass(config=STRICT, kw_only=True)
+class JudgeSettings:
+    """What every evaluation has.
+
+    Attributes:
+        weights: Which of the run's weights.
+        unfinished: Whether the run may be one that is not finished.
+        out: A new folder for records and items, or ``None``.
+        device: Where to compute.
+    """
+
+    weights: Weights
+    out: str | None
+    device: str
+    unfinished: bool = False

@@ -1,0 +1,63 @@
+"""What a policy's run is: which parts of its configuration make a setting, and which a row."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from common.averaging import Averager
+from common.runs.folder import Run
+from common.runs.identity import Identity
+from common.runs.row import describe_row, teacher_hashes
+from kdrl.drivers import Driver
+from kdrl.settings import TrainSettings
+
+
+def identify(
+    settings: TrainSettings,
+    ppo: Mapping[str, Any],
+    driver: Driver,
+    averaging: Averager | None,
+    teachers: Sequence[Run],
+) -> Identity:
+    """A run's identity.
+
+    Args:
+        settings: As configured.
+        ppo: PPO's arguments, its defaults included.
+        driver: Who acts.
+        averaging: The averager, if any.
+        teachers: The runs of the teachers that are asked.
+    """
+    env, evaluation = settings.env, settings.evaluation
+    domains = {"target": f"{env.game}/{env.look}", "game": env.game}
+    row = describe_row(
+        settings.method,
+        None if averaging is None else (settings.averaging, averaging),
+        {"every": evaluation.every, "episodes": evaluation.progress_episodes},
+        None if driver.is_student else settings.driver,
+        teachers,
+        settings.teacher_weights,
+        settings.teacher_combine,
+        domains,
+    )
+    return Identity(
+        task="rl",
+        setting={
+            "data": {
+                "difficulty": env.difficulty,
+                "look": env.look,
+                "levels": {"start": env.start_level, "count": env.num_levels},
+            },
+            "network": {"extractor": settings.network.extractor, "features_dim": settings.network.features_dim},
+            "budget": {"steps": settings.total_timesteps},
+            "host": {
+                "num_envs": env.num_envs,
+                "normalize_reward": settings.normalize_reward,
+                "ppo": json.loads(json.dumps(dict(ppo), default=str)),
+            },
+        },
+        domains=domains,
+        row=row,
+        seed=settings.seed,
+        teachers=teacher_hashes(teachers, settings.teacher_weights),
+    )

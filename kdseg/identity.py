@@ -1,0 +1,71 @@
+"""What a segmentation run is: which parts of its configuration make a setting, and which a row."""
+
+from collections.abc import Sequence
+
+import yaml
+
+from common.averaging import Averager
+from common.configuration import to_yaml
+from common.runs.folder import Run
+from common.runs.identity import Identity
+from common.runs.row import describe_row, teacher_hashes
+from kdseg.domains.datamodule import SegmentationData
+from kdseg.settings import TrainSettings
+
+# Of the config group data: the domains, which stand apart; the seed; and what changes no result.
+_NOT_DATA = ("root", "target", "sources", "seed", "num_workers", "cache_mib", "eval_batch_size", "metadata")
+# Of the Trainer's arguments: what changes no result, or rounding at most, and the budget.
+_NOT_TRAINER = (
+    "max_steps",
+    "accelerator",
+    "log_every_n_steps",
+    "enable_progress_bar",
+    "enable_model_summary",
+    "profiler",
+    "benchmark",
+    "deterministic",
+)
+
+
+def identify(
+    settings: TrainSettings, data: SegmentationData, averaging: Averager | None, teachers: Sequence[Run]
+) -> Identity:
+    """A run's identity.
+
+    Args:
+        settings: As configured, with the classes and sources that the data have.
+        data: The data.
+        averaging: The averager, if any.
+        teachers: The runs of the teachers that are asked.
+    """
+    domains = {"target": data.target_name, "sources": list(data.source_names), "files": data.fingerprints()}
+    row = describe_row(
+        settings.method,
+        None if averaging is None else (settings.averaging, averaging),
+        {"every": settings.evaluation.every},
+        None,
+        teachers,
+        settings.teacher_weights,
+        settings.teacher_combine,
+        domains,
+    )
+    plain = yaml.safe_load(to_yaml(settings))
+    trainer, network = plain["trainer"], plain["network"]
+    return Identity(
+        task="seg",
+        setting={
+            "data": {key: value for key, value in plain["data"].items() if key not in _NOT_DATA},
+            "classes": list(data.class_names),
+            "network": {key: value for key, value in network.items() if key not in ("name", "task", "_target_")},
+            "budget": {"steps": trainer["max_steps"]},
+            "host": {
+                "optimizer": plain["optimizer"],
+                "channels_last": settings.channels_last,
+                "trainer": {key: value for key, value in trainer.items() if key not in _NOT_TRAINER},
+            },
+        },
+        domains=domains,
+        row=row,
+        seed=settings.seed,
+        teachers=teacher_hashes(teachers, settings.teacher_weights),
+    )

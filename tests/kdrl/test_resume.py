@@ -1,0 +1,140 @@
+"""A policy's training in mid-course, through a file and back, with every method: the same bits at the end."""
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import OmegaConf
+from rich.console import Console
+from stable_baselines3.common.logger import configure
+
+from common.configuration import check_settings, config_directory
+from common.runs.folder import Run, Status
+from common.runs.interruption import Interruption
+from common.runs.keeper import Keeper
+from kdrl.callbacks import LearningCurve, LevelValidation
+from kdrl.evaluate import test_conditions as make_conditions
+from kdrl.ppo import DistilledPPO
+from kdrl.resume import StateKeeping, restore
+from kdrl.settings import TrainSettings
+from kdrl.train import PolicyTraining
+from tests.test_every_method import METHODS, REFUSED
+
+# Four rollouts; the state is that after two.
+ROLLOUT, STEPS = 64, 256
+SERVED = [name for name in METHODS if name not in REFUSED["policy"]]
+AVERAGERS = sorted(path.stem for path in (config_directory() / "averaging").glob("*.yaml") if path.stem != "none")
+DRIVERS = ("mixed", "teacher")
+
+
+def settings(tmp_path: Path, *overrides: str) -> TrainSettings:
+    GlobalHydra.instance().clear()
+    common = [
+        *("env=starpilot", "env.num_envs=4", "env.threads=0", f"total_timesteps={STEPS}", "ppo.n_steps=16"),
+        *("ppo.batch_size=32", "ppo.n_epochs=2", "network.features_dim=16", "device=cpu", "evaluation.every=64"),
+        *("evaluation.progress_episodes=4", f"run_dir={tmp_path / 'run'}", f"checkpoint_every={2 * ROLLOUT}"),
+    ]
+    with initialize_config_dir(str(config_directory()), version_base="1.3"):
+        config = compose("kdrl/train", overrides=[*common, *overrides])
+    return check_settings(OmegaConf.to_container(config, resolve=True), TrainSettings)
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from kdrl.train import train
+
+    folder = tmp_path_factory.mktemp("teacher")
+    made = settings(folder, "seed=9", "evaluation.every=0", "evaluation.episodes=4", "evaluation.looks=[]")
+    train(made)
+    return folder / "run"
+
+
+def keeper(made: TrainSettings, folder: Path) -> Keeper:
+    run = Run(folder)
+    run.path.mkdir(exist_ok=True)
+    return Keeper(run, made.checkpoint_every, Interruption(), "", Status("training", of=STEPS))
+
+
+def learn(made: TrainSettings, keeps: Keeper, until: int = STEPS) -> DistilledPPO:
+    """Train to the end, or go on where the keeper stands."""
+    program = PolicyTraining(made, Console(quiet=True))
+    model = program.model
+    model.set_logger(configure(None, []))
+    _, validation, unseen = make_conditions(made.env, [])
+    curve, judge = LearningCurve(made, unseen, keeps), LevelValidation(made, validation, keeps)
+    saving = StateKeeping(keeps, [curve, judge])
+    if keeps.players is not None:
+        assert restore(model, saving.evaluations, keeps.players)
+        keeps.restore_generators()
+    model.learn(until - model.num_timesteps, [curve, judge, saving], reset_num_timesteps=keeps.players is None)
+    program.close()
+    return model
+
+
+def states(model: DistilledPPO) -> Iterator[tuple[str, Any]]:
+    """Whatever a training has become."""
+    yield "policy", model.policy.state_dict()
+    yield "optimizer", model.policy.optimizer.state_dict()
+    if model.distillation is not None:
+        yield "distillation", model.distillation.state_dict()
+    if model.averaging is not None:
+        yield "averaging", model.averaging.state_dict()
+    yield "episodes", [[episode["r"], episode["l"]] for episode in model.ep_info_buffer or []]
+    yield "observations", torch.as_tensor(np.ascontiguousarray(model._last_obs))  # type: ignore[arg-type]
+    yield "generators", [torch.rand(2), torch.as_tensor(np.random.rand(2)), random.random()]  # noqa: NPY002
+
+
+def differences(ours: Any, theirs: Any, place: str) -> Iterator[str]:
+    if isinstance(ours, torch.Tensor):
+        if not torch.equal(ours, theirs):
+            yield place
+    elif isinstance(ours, dict):
+        assert ours.keys() == theirs.keys()
+        for key in ours:
+            yield from differences(ours[key], theirs[key], f"{place}.{key}")
+    elif isinstance(ours, list | tuple):
+        assert len(ours) == len(theirs)
+        for number, pair in enumerate(zip(ours, theirs, strict=True)):
+            yield from differences(*pair, f"{place}.{number}")
+    elif ours != theirs:
+        yield place
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        *([f"method={name}"] for name in SERVED),
+        *([f"averaging={name}", "method=sd_dropout"] for name in AVERAGERS),
+        *([f"driver={name}", "method=kd"] for name in DRIVERS),
+        ["normalize_reward=false"],
+        ["env.look=plain", "env.difficulty=hard"],
+    ],
+    ids=" ".join,
+)
+def test_what_goes_on_from_a_state_ends_the_same(overrides: list[str], teacher: Path, tmp_path: Path) -> None:
+    made = settings(tmp_path, *overrides, f"teacher={teacher}", "seed=3")
+    whole = learn(made, first := keeper(made, tmp_path / "run"))
+    expected = dict(states(whole))
+    records = first.run.records()
+    # Another process, which has drawn other numbers.
+    torch.manual_seed(77)
+    second = keeper(made, tmp_path / "run")
+    notes = second.go_on()
+    # The state at the last checkpoint, two rollouts before the end, and the records up to there.
+    assert notes == [f"it goes on from step {2 * ROLLOUT}"]
+    assert 0 < len(second.run.records()) < len(records)
+    resumed = learn(made, second)
+    assert [line for name, state in states(resumed) for line in differences(expected[name], state, name)] == []
+    ours = [(row.steps, row.domain, row.seen, row.metric, row.selection, row.value) for row in second.run.records()]
+    assert ours == [(row.steps, row.domain, row.seen, row.metric, row.selection, row.value) for row in records]
+    # The state was that of a training on its way.
+    assert not torch.equal(
+        second.players["policy"]["action_net.weight"],  # type: ignore[index]
+        expected["policy"]["action_net.weight"],
+    )

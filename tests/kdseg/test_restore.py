@@ -1,0 +1,134 @@
+"""Networks from runs' folders, of this release and of the first: to evaluate, and as teachers."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from common.configuration import read_settings
+from common.errors import InputError
+from common.runs.folder import Run, Status
+from common.runs.records import Record, append_records
+from common.runs.weights import keep_teachers, save_weights
+from kdseg import FolderData
+from kdseg.configured import make_data
+from kdseg.restore import build_network, load_network, load_teacher
+from kdseg.settings import TrainSettings
+
+OLD = Path(__file__).parents[1] / "data" / "runs-0.1.0" / "kdseg.yaml"
+ROW = Record(
+    task="seg",
+    method="kddg_sdd",
+    seed=0,
+    source=["purple_on_white"],
+    target="fluorescence",
+    domain="fluorescence",
+    seen=False,
+    split="test",
+    metric="miou",
+    value=0.5,
+    n=12,
+    selection="last",
+    steps=1000,
+    seconds=1.0,
+    network="unet_small",
+)
+IMAGES = torch.randn(2, 3, 32, 32)
+
+
+@pytest.fixture
+def old(tmp_path: Path) -> Run:
+    """A finished run as the first release left it: no identity, no status, a network with ``_target_``."""
+    run = Run(tmp_path / "old")
+    run.path.mkdir()
+    shutil.copy(OLD, run.config_path)
+    settings = read_settings(OLD, TrainSettings, "seg")
+    save_weights(build_network(settings.network, 2), run)
+    append_records(run.record_path, [ROW])
+    return run
+
+
+@pytest.fixture(scope="module")
+def data(nuclei: Path) -> FolderData:
+    return FolderData(nuclei, target="fluorescence", class_names=["background", "nucleus"])
+
+
+def test_a_run_of_the_first_release_is_evaluated_and_teaches(old: Run, data: FolderData, nuclei: Path) -> None:
+    network, settings = load_network(old)
+    assert not network.training
+    assert make_data(settings.data | {"root": str(nuclei)}).class_names == settings.classes
+    teacher, notes = load_teacher([str(old.path)], data)
+    assert notes == []
+    assert torch.equal(teacher(IMAGES), network(IMAGES))
+
+
+def test_what_a_run_keeps_of_its_teachers_can_be_loaded(old: Run, data: FolderData, tmp_path: Path) -> None:
+    student, new = Run(tmp_path / "student"), Run(tmp_path / "new")
+    shutil.copytree(old.path, new.path)
+    new.set_status(Status("finished", 1000, 1000))
+    keep_teachers(student, [old, new])
+    expected, _ = load_teacher([str(old.path)], data)
+    for number in range(2):
+        kept, notes = load_teacher([str(student.path / "teachers" / str(number))], data)
+        assert notes == [] and torch.equal(kept(IMAGES), expected(IMAGES))
+
+
+def test_an_interrupted_run_is_no_teacher_unless_asked_for(old: Run, data: FolderData) -> None:
+    old.set_status(Status("training", 100, 1000))
+    with pytest.raises(InputError) as caught:
+        load_teacher([str(old.path)], data)
+    assert str(caught.value).startswith(f"teacher={old.path} is not finished (training, 100 of 1,000 steps): ")
+    load_teacher([str(old.path)], data, unfinished=True)
+
+
+def change(run: Run, **values: object) -> None:
+    config = yaml.safe_load(run.config_path.read_text())
+    for key, value in values.items():
+        place, _, name = key.rpartition("__")
+        (config[place] if place else config)[name] = value
+    run.config_path.write_text(yaml.safe_dump(config))
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({"classes": ["background", "wall"]}, "has 2 classes (background, wall), the data 2 (background, nucleus)"),
+        ({"data__mean": [0.0, 0.0, 0.0]}, "was trained with data.mean=[0.0, 0.0, 0.0], the student has [0.485"),
+        ({"data__std": "wide"}, "data.std='wide'"),
+        ({"data__sources": 3}, "data.sources=3"),
+        ({"classes": None}, "names no classes"),
+        ({"network__encoder_name": "tu-hf-hub:x/y"}, "network.encoder_name='tu-hf-hub:x/y' is no encoder's name"),
+        (
+            {"network__encoder_name": "tu-local-dir:/tmp"},
+            "network.encoder_name='tu-local-dir:/tmp' is no encoder's name",
+        ),
+        ({"network__encoder_name": "tu-resnet81"}, "is not known to timm (near it: tu-resnet"),
+        ({"network__checkpoint_path": "x.pth"}, "network.checkpoint_path cannot be set here; remove it"),
+        ({"network__pretrained": True}, "network.pretrained cannot be set here; remove it"),
+        ({"network__pretrained_cfg": {"file": "x"}}, "network.pretrained_cfg cannot be set here; remove it"),
+        ({"network__classes": 4}, "network.classes cannot be set here; remove it"),
+        ({"network__in_channels": 4}, "network.in_channels cannot be set here; remove it"),
+    ],
+)
+def test_what_cannot_teach_is_refused(old: Run, data: FolderData, values: dict[str, object], expected: str) -> None:
+    change(old, **values)
+    with pytest.raises(InputError) as caught:
+        load_teacher([str(old.path)], data)
+    assert expected in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_student_of_another_normalisation_needs_a_teacher_of_it(old: Run, nuclei: Path) -> None:
+    """Also where the teacher's configuration does not say which it had: that is the usual one."""
+    names = ["background", "nucleus"]
+    other = FolderData(nuclei, target="fluorescence", class_names=names, mean=(0.5, 0.5, 0.5))
+    with pytest.raises(InputError, match=r"was trained with data\.mean=\[0\.485.*the student has \[0\.5, 0\.5, 0\.5\]"):
+        load_teacher([str(old.path)], other)
+
+
+def test_a_teacher_that_saw_the_target_is_told_of(old: Run, data: FolderData) -> None:
+    change(old, data__sources=["fluorescence"])
+    assert load_teacher([str(old.path)], data)[1] == [
+        f"teacher={old.path} was trained on the target domain fluorescence"
+    ]
