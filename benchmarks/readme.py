@@ -22,6 +22,7 @@ from benchmarks.speed.run import TARGETS
 from common.runs.disk import write_atomically
 from common.runs.folder import Run
 from common.runs.items import item_key
+from common.runs.metrics import metric
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -151,8 +152,8 @@ def _demo() -> list[str]:
             low, high = row["difference_low"], row["difference_high"]
             difference = f"{percent(row['difference'], True)} [{percent(low, True)}, {percent(high, True)}]"
         lines.append(
-            f"| {row['target']} | `{row['method']}` | {row['seeds']} | {row['metric']} (%) | {percent(row['seen'])} "
-            f"| {percent(row['unseen'])} | {difference} | {float(row['relative_cost']):.2f} |"
+            f"| {row['target']} | `{row['method']}` | {row['seeds']} | {metric(row['metric']).heading} "
+            f"| {percent(row['seen'])} | {percent(row['unseen'])} | {difference} | {float(row['relative_cost']):.2f} |"
         )
     return lines
 
