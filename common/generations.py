@@ -97,7 +97,7 @@ def train_chain(chain: Sequence[tuple[Path, list[str]]], run: Callable[[list[str
 
 def _run(command: list[str]) -> int:
     # The program that belongs to this installation, whether or not it is on the path.
-    beside = Path(sys.executable).with_name(command[0])
+    beside = Path(sys.executable).parent / command[0]
     program = str(beside) if beside.exists() else shutil.which(command[0])
     if program is None:
         raise InputError(f"{command[0]} is not a program here; use kdrl-train or kdseg-train")

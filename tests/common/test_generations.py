@@ -1,5 +1,6 @@
 """Born-again chains: who is whose teacher, which sizes and seeds; and both tasks' programs through a short chain."""
 
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 import yaml
 
 from common.errors import InputError
+from common.generations import _run as run_program
 from common.generations import commands, main, train_chain
 from common.runs.folder import Run
 from kdrl.train import main as train_policy
@@ -63,6 +65,15 @@ def test_a_failure_ends_the_chain(tmp_path: Path) -> None:
 
     assert train_chain(commands(["kdrl-train", "method=kd"], 3, tmp_path), run) == 3
     assert len(ran) == 2
+
+
+def test_a_signal_reaches_the_generation_once_and_it_is_given_its_time() -> None:
+    ends = "signal.signal(signal.SIGTERM, lambda *_: (time.sleep(0.5), sys.exit(143)))"
+    code = f"import os, signal, sys, time; {ends}; os.kill(os.getppid(), signal.SIGTERM); time.sleep(30)"
+    before = signal.getsignal(signal.SIGTERM)
+    # A program may be given by its path.
+    assert run_program([sys.executable, "-c", code]) == 143
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_the_program_says_what_is_missing(call: Call, tmp_path: Path) -> None:
