@@ -127,7 +127,7 @@ def train(program: Training) -> Run:
     run = program.folder(identity)
     with interruptible() as interruption, contextlib.ExitStack() as owned:
         keeper = _open(program, run, identity, interruption, owned)
-        with _explained(program.console, keeper):
+        with _explained(keeper):
             if keeper.status.stage == "training":
                 steps = program.fit(keeper)
                 if not is_first_process():
@@ -267,7 +267,7 @@ def _check_same(program: Training, run: Run, identity: Identity) -> None:
 
 
 @contextlib.contextmanager
-def _explained(console: Console, keeper: Keeper) -> Iterator[None]:
+def _explained(keeper: Keeper) -> Iterator[None]:
     """Tell how to go on when something ends the run early; of an interruption, save what there is."""
     try:
         yield
