@@ -16,7 +16,7 @@ from common.application import run as run_application
 from common.errors import choice
 from common.procgen import LOOKS, LevelSet
 from common.procgen.constants import normalized_return
-from common.runs.folder import Run, Status
+from common.runs.folder import Run
 from common.runs.identity import Identity
 from common.runs.items import item_key
 from common.runs.records import Judged, Record, Split, library_versions
@@ -233,21 +233,18 @@ def evaluate(settings: EvaluateSettings) -> None:
     console.print(f"{time.perf_counter() - started:.0f} s")
     if out is not None:
         steps, seconds = sum(state.steps for state in states), sum(state.seconds for state in states)
+        status = dataclasses.replace(states[0], steps=steps, seconds=seconds)
         identity = _identity([Run(path) for path in paths], settings.weights)
-        judged = Judged(steps, seconds, selection, "" if identity is None else identity.key, states[0].resumed)
-        with out.lock():
-            out.check_new()  # what another process did in between
-            out.begin(source.config_path.read_text(), identity, steps)
-            out.save_items(items(trained.env.game, measured))
-            for condition, played in measured:
-                out.append(rows(trained, condition, played.returns, judged))
-            out.set_status(Status("finished", steps, steps, seconds, states[0].resumed))
+        judged = Judged(steps, seconds, selection, "" if identity is None else identity.key, status.resumed)
+        found = [row for condition, played in measured for row in rows(trained, condition, played.returns, judged)]
+        arrays = items(trained.env.game, measured)
+        out.keep_evaluation(source.config_path.read_text(), identity, status, arrays, found)
         console.print(f"records in {out.path}", markup=False, soft_wrap=True)
 
 
 def _identity(runs: Sequence[Run], weights: Weights) -> Identity | None:
     """That of the run, or of the ensemble of several: a row of its own."""
-    identity = runs[0].identity()
+    identity = runs[0].judged_identity()
     if identity is None or len(runs) == 1:
         return identity
     return dataclasses.replace(

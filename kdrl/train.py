@@ -24,7 +24,7 @@ from common.runs.folder import Run
 from common.runs.identity import Identity
 from common.runs.keeper import Keeper
 from common.runs.records import Record
-from common.runs.weights import AVERAGED, LAST, load_weights, save_weights
+from common.runs.weights import AVERAGED, LAST, load_weights, save_weights, weights_path
 from common.teacher import Teacher
 from kdrl.callbacks import LearningCurve, LevelValidation, ProgressBar
 from kdrl.drivers import Driver
@@ -200,7 +200,7 @@ class PolicyTraining(lifecycle.Training):
             markup=False,
             soft_wrap=True,
         )
-        _, validation, unseen = test_conditions(settings.env, [])
+        _, validation, unseen = self.conditions[:3]
         bar = ProgressBar(self.console, settings.total_timesteps)
         judge = LevelValidation(settings, validation, keeper)
         curve = LearningCurve(settings, unseen, keeper)
@@ -217,7 +217,7 @@ class PolicyTraining(lifecycle.Training):
             # A loss is caught before its step, so that the weights are still good; a step that was too large is not.
             if self._is_sound():
                 save_weights(model.policy, run)
-            saved = (run.checkpoints / f"{LAST}.safetensors").exists()
+            saved = weights_path(run, LAST).exists()
             kept = f"the last good weights are in {run.checkpoints}" if saved else "no weights were saved"
             raise NonFiniteLossError(f"{error}; training stopped, {kept}") from error
         finally:

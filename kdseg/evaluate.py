@@ -19,7 +19,7 @@ from common.configuration import to_yaml
 from common.device import pick_device
 from common.errors import InputError
 from common.evaluation.segmentation import scores
-from common.runs.folder import Run, Status
+from common.runs.folder import Run
 from common.runs.identity import Identity
 from common.runs.items import item_key
 from common.runs.records import Judged, Record, Split, library_versions
@@ -208,16 +208,12 @@ def evaluate(settings: EvaluateSettings) -> None:
     print_scores(console, data, measured, selection)
     console.print(f"weights: {selection}")
     if out is not None:
-        identity = _judged_identity(source, data, status)
+        identity = _judged_identity(source, data)
         judged = Judged(
             status.steps, status.seconds, selection, "" if identity is None else identity.key, status.resumed
         )
-        with out.lock():
-            out.check_new()  # what another process did in between
-            out.begin(to_yaml(trained), identity, status.steps)
-            out.save_items(items(data, measured))
-            out.append(row for result in measured for row in rows(trained, data, result, "test", judged))
-            out.set_status(Status("finished", status.steps, status.steps, status.seconds, status.resumed))
+        found = [row for result in measured for row in rows(trained, data, result, "test", judged)]
+        out.keep_evaluation(to_yaml(trained), identity, status, items(data, measured), found)
         console.print(f"records in {out.path}", markup=False, soft_wrap=True)
 
 
@@ -240,16 +236,13 @@ def _judged_data(source: Run, trained: TrainSettings, console: Console) -> Segme
     return data
 
 
-def _judged_identity(source: Run, data: SegmentationData, status: Status) -> Identity | None:
+def _judged_identity(source: Run, data: SegmentationData) -> Identity | None:
     """The run's own, on the domains it is judged on now; ``None`` for a run of before there were identities."""
-    identity = source.identity()
+    identity = source.judged_identity()
     if identity is None:
         return None
     domains = {"target": data.target_name, "sources": list(data.source_names), "files": data.fingerprints()}
-    setting = dict(identity.setting)
-    if status.stage == "training":
-        setting["unfinished_at"] = status.steps
-    return dataclasses.replace(identity, domains=domains, setting=setting)
+    return dataclasses.replace(identity, domains=domains)
 
 
 def main() -> None:

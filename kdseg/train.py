@@ -20,7 +20,7 @@ from common.runs.folder import Run
 from common.runs.identity import Identity
 from common.runs.keeper import Keeper
 from common.runs.records import Record
-from common.runs.weights import AVERAGED, LAST, load_weights
+from common.runs.weights import AVERAGED, LAST, load_weights, weights_path
 from common.teacher import Teacher
 from kdseg.callbacks import LearningCurve, all_finite
 from kdseg.configured import make_data, make_optimizer
@@ -127,7 +127,7 @@ class SegmentationTraining(lifecycle.Training):
                 trainer.fit(module, train_dataloaders=training, val_dataloaders=loaders)
         except NonFiniteLossError as error:
             # Not saved: batch statistics have seen this batch, and an earlier step may have spoilt the parameters.
-            saved = (keeper.run.checkpoints / f"{LAST}.safetensors").exists()
+            saved = weights_path(keeper.run, LAST).exists()
             kept = f"the last checkpoint of finite weights is in {keeper.run.checkpoints}"
             raise NonFiniteLossError(
                 f"{error}; training stopped, {kept if saved else 'no weights were saved'}"

@@ -30,7 +30,7 @@ from common.runs.disk import read_text, write_text
 from common.runs.identity import Identity, read_identity
 from common.runs.items import read_items, save_items
 from common.runs.lock import Lock
-from common.runs.records import Record, append_records, read_records
+from common.runs.records import Record, Resumed, append_records, read_records
 
 Stage = Literal["training", "trained", "finished"]
 
@@ -67,7 +67,7 @@ class Status:
     steps: Annotated[int, Field(ge=0, lt=2**63)] = 0
     of: Annotated[int, Field(ge=0, lt=2**63)] = 0
     seconds: pydantic.FiniteFloat = 0.0
-    resumed: Literal["", "inexact"] = ""
+    resumed: Resumed = ""
     record_bytes: Annotated[int, Field(ge=0, lt=2**63)] = 0
 
 
@@ -105,6 +105,11 @@ class Run:
         return self.path / "record.jsonl"
 
     @property
+    def record_bytes(self) -> int:
+        """Length of the rows' file."""
+        return self.record_path.stat().st_size if self.record_path.exists() else 0
+
+    @property
     def items_path(self) -> Path:
         """What later statistics need."""
         return self.path / "items.npz"
@@ -126,6 +131,13 @@ class Run:
             InputError: the file is damaged.
         """
         return read_identity(self.identity_path)
+
+    def judged_identity(self) -> Identity | None:
+        """As :meth:`identity`; of a run that is not finished, that of what it is so far, which is another setting."""
+        identity, status = self.identity(), self.status()
+        if identity is None or status is None or status.stage != "training":
+            return identity
+        return dataclasses.replace(identity, setting={**identity.setting, "unfinished_at": status.steps})
 
     def status(self) -> Status | None:
         """How far the run has come; ``None`` where nothing says so.
@@ -256,6 +268,33 @@ class Run:
     def set_status(self, status: Status) -> None:
         """Write how far the run has come."""
         write_text(self.status_path, json.dumps(dataclasses.asdict(status)) + "\n")
+
+    def keep_evaluation(
+        self,
+        config_yaml: str,
+        identity: Identity | None,
+        status: Status,
+        items: Mapping[str, NDArray[Any]],
+        records: Iterable[Record],
+    ) -> None:
+        """Make this the folder of an evaluation, which is written at once; the path must be new.
+
+        Args:
+            config_yaml: The configuration of what was judged.
+            identity: What was judged; ``None`` for a run of before there were identities.
+            status: How far it had come.
+            items: What later statistics need.
+            records: The rows.
+
+        Raises:
+            InputError: as :meth:`check_new`.
+        """
+        with self.lock():
+            self.check_new()  # what another process did in between
+            self.begin(config_yaml, identity, status.steps)
+            self.save_items(items)
+            self.append(records)
+            self.set_status(Status("finished", status.steps, status.steps, status.seconds, status.resumed))
 
     def append(self, records: Iterable[Record]) -> None:
         """Append rows and flush them to disk; a torn last line, left by a crash, is cut off first."""

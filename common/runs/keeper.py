@@ -10,10 +10,10 @@ from torch import nn
 
 from common.clock import TrainingClock
 from common.runs.checkpoint import Checkpoints, State
-from common.runs.folder import Run, Status
+from common.runs.folder import Run, Stage, Status
 from common.runs.generators import generator_states, restore_generators
 from common.runs.interruption import Interruption
-from common.runs.records import Judged, Record
+from common.runs.records import Judged, Record, Resumed
 from common.runs.weights import save_weights
 
 
@@ -53,7 +53,7 @@ class Keeper:
         self.players: State | None = None
         self.exact = status.resumed == ""
         self._generators: State | None = None
-        self._snapshot: tuple[State, int] | None = None
+        self._snapshot: State | None = None
         self._next = every
 
     def go_on(self) -> list[str]:
@@ -82,9 +82,8 @@ class Keeper:
 
     def cut_records(self, length: int) -> None:
         """Forget what was recorded after the records had that length."""
-        path = self.run.record_path
-        if path.exists() and path.stat().st_size > length:
-            os.truncate(path, length)
+        if self.run.record_bytes > length:
+            os.truncate(self.run.record_path, length)
 
     def restore_generators(self) -> None:
         """Set the random generators as they were; the last thing before a training goes on."""
@@ -103,17 +102,15 @@ class Keeper:
             players: The program's state; copied.
             steps: Steps trained so far.
         """
-        path = self.run.record_path
-        state = {
+        self._snapshot = {
             "players": copy.deepcopy(players),
             "generators": generator_states(),
             "seconds": self.clock.seconds(),
-            "record_bytes": path.stat().st_size if path.exists() else 0,
+            "record_bytes": self.run.record_bytes,
             "steps": steps,
             "machine": machine(),
             "exact": self.exact,
         }
-        self._snapshot = (state, steps)
 
     def save(self) -> int:
         """Write what :meth:`remember` kept last.
@@ -126,10 +123,10 @@ class Keeper:
         """
         if self._snapshot is None:
             return self.status.steps
-        state, steps = self._snapshot
+        steps: int = self._snapshot["steps"]
         with self.interruption.writing():
-            Checkpoints(self.run).save(state, steps)
-            self.set_status("training", steps, state["seconds"])
+            Checkpoints(self.run).save(self._snapshot, steps)
+            self.set_status("training", steps, self._snapshot["seconds"])
         while self._next <= steps:
             self._next += self.every
         return steps
@@ -140,20 +137,20 @@ class Keeper:
             for name, network in networks:
                 save_weights(network, self.run, name)
 
-    def set_status(self, stage: Any, steps: int, seconds: float) -> None:
+    def set_status(self, stage: Stage, steps: int, seconds: float) -> None:
         """Write how far the run has come."""
-        resumed: Any = "" if self.exact else "inexact"
-        path = self.run.record_path
-        length = path.stat().st_size if path.exists() else 0
-        self.status = Status(stage, steps, self.status.of, seconds, resumed, length)
+        self.status = Status(stage, steps, self.status.of, seconds, self._resumed, self.run.record_bytes)
         self.run.set_status(self.status)
 
     def judged(self, selection: str, steps: int | None = None) -> Judged:
         """What records of these weights share: as the status says, or in training after so many steps."""
-        resumed: Any = "" if self.exact else "inexact"
         if steps is None:
-            return Judged(self.status.steps, self.status.seconds, selection, self.identity, resumed)
-        return Judged(steps, self.clock.seconds(), selection, self.identity, resumed)
+            return Judged(self.status.steps, self.status.seconds, selection, self.identity, self._resumed)
+        return Judged(steps, self.clock.seconds(), selection, self.identity, self._resumed)
+
+    @property
+    def _resumed(self) -> Resumed:
+        return "" if self.exact else "inexact"
 
     def record(self, records: Iterable[Record]) -> None:
         """Append rows to the run's."""

@@ -1,6 +1,8 @@
 """Measured numbers: one JSON object a line, only ever appended to, checked against one schema when read."""
 
 import dataclasses
+import functools
+import importlib.metadata
 import json
 import os
 from collections.abc import Iterable, Mapping
@@ -15,6 +17,7 @@ from common.runs.disk import MEBIBYTE, check_size
 from common.runs.metrics import Task
 
 Split = Literal["progress", "validation", "test"]
+Resumed = Literal["", "inexact"]
 LARGEST_NUMBER = 1e12
 
 _Text = Annotated[str, Field(max_length=1000)]
@@ -69,7 +72,7 @@ class Record:
     network: _Text
     versions: Mapping[_Text, _Text] = dataclasses.field(default_factory=dict)
     identity: _Text = ""
-    resumed: Literal["", "inexact"] = ""
+    resumed: Resumed = ""
 
 
 _SCHEMA = pydantic.TypeAdapter(Record)
@@ -91,7 +94,7 @@ class Judged:
     seconds: float
     selection: str = "last"
     identity: str = ""
-    resumed: Literal["", "inexact"] = ""
+    resumed: Resumed = ""
 
 
 def append_records(path: Path, records: Iterable[Record]) -> None:
@@ -138,9 +141,10 @@ def _reason(error: pydantic.ValidationError) -> str:
     return f"{place}: {first['msg']}" if place else str(first["msg"])
 
 
+_version = functools.cache(importlib.metadata.version)
+
+
 def library_versions() -> dict[str, str]:
     """Versions of what can change a result."""
-    from importlib.metadata import version
-
     names = ("kdshift", "torch", "numpy", "stable-baselines3", "segmentation-models-pytorch", "procgen-mirror")
-    return {name: version(name) for name in names}
+    return {name: _version(name) for name in names}

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -19,7 +20,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from common.configuration import read_settings
 from common.procgen import LevelSet
 from common.procgen.constants import normalized_return
-from common.runs.folder import Run
+from common.runs.folder import Run, Status
 from common.runs.items import item_key
 from common.runs.records import Record
 from kdrl import DistilledPPO, ProcgenVecEnv
@@ -229,6 +230,22 @@ def test_evaluation_repeats_the_tests_of_training(student: Run, runs: Path, call
     outcome = call(evaluate, *arguments[:3], "looks=[]", "seed=1", "device=cpu")
     assert outcome.status == 0 and THEMED in outcome.out and GENERATED not in outcome.out
     assert sorted(runs.rglob("*")) == before
+
+
+def test_an_interrupted_run_is_judged_if_asked_for_and_no_run_to_compare(
+    teacher: Run, call: Call, tmp_path: Path
+) -> None:
+    run = Run(shutil.copytree(teacher.path, tmp_path / "run"))
+    run.set_status(Status("training", 128, 256, 0.5))
+    arguments = [f"run={run.path}", "episodes=4", "num_envs=4", "looks=[]", "device=cpu", f"out={tmp_path / 'judged'}"]
+    outcome = call(evaluate, *arguments)
+    assert outcome.status == 2 and "is not finished (training, 128 of 256 steps)" in outcome.err
+    assert call(evaluate, *arguments, "unfinished=true").status == 0
+    judged = Run(tmp_path / "judged")
+    ours, theirs = judged.identity(), teacher.identity()
+    assert ours is not None and theirs is not None
+    assert ours.differences(theirs) == ["setting.unfinished_at=absent (there: 128)"]
+    assert {(row.steps, row.seconds, row.identity) for row in judged.records()} == {(128, 0.5, ours.key)}
 
 
 # --- options ---------------------------------------------------------------------------------------------------------
