@@ -204,6 +204,20 @@ class DistilledPPO(AveragedPPO):
         self.distillation = distillation
         self._distillation_structure = None if distillation is None else structure_of(distillation)
 
+    def save_stock(self, path: str | pathlib.Path | io.BufferedIOBase, averaged: bool = False) -> None:
+        """Write an archive that ``stable_baselines3.PPO.load`` takes; see :func:`kdrl.export.save_stock`.
+
+        Args:
+            path: The archive.
+            averaged: Whether to save the averaged weights.
+
+        Raises:
+            InputError: averaged weights where there are none.
+        """
+        from kdrl.export import save_stock
+
+        save_stock(self, path, self.averaged_policy() if averaged else None)
+
     def _excluded_save_params(self) -> list[str]:
         return [*super()._excluded_save_params(), "_behaviour"]
 

@@ -111,7 +111,8 @@ class SegmentationNetwork(nn.Module):
     """A network that also gives what its head was fed, and takes inputs of any size.
 
     Any model with a ``segmentation_head`` module will do. The host's own ``forward`` runs; the features
-    are caught on their way into the head, so the computation is the library's, unchanged.
+    are caught on their way into the head, so the computation is the library's, unchanged. Its weights have the names
+    that the model gives them, so that files of them load into the model itself.
 
     Args:
         model: A model of segmentation-models-pytorch, or alike.
@@ -127,6 +128,8 @@ class SegmentationNetwork(nn.Module):
                 f"{type(model).__name__} has no segmentation_head; give a segmentation-models-pytorch model"
             )
         self.model = model
+        self.register_state_dict_post_hook(_without_prefix)  # type: ignore[no-untyped-call]
+        self.register_load_state_dict_pre_hook(_with_prefix)  # type: ignore[no-untyped-call]
         # By a hook, since no forward of the library gives it: we would have to copy those of all architectures.
         self._caught: Tensor | None = None
         self._stages: list[Tensor] | None = None
@@ -189,6 +192,26 @@ class SegmentationNetwork(nn.Module):
         """Logits ``[B, C, H, W]`` of images ``[B, 3, H, W]`` of any size, padded by their edges inside."""
         height, width = images.shape[-2:]
         return self.pixels(pad_to_multiple(images, self.stride)).logits[..., :height, :width]
+
+
+_OURS = "model."
+
+
+def _without_prefix(network: nn.Module, state: dict[str, Any], prefix: str, metadata: Any) -> None:
+    """Name weights as the model alone would."""
+    _rename(state, prefix + _OURS, prefix)
+
+
+def _with_prefix(network: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    """Take such weights, and those of earlier versions, whose names all began with our attribute's."""
+    if not all(key.startswith(prefix + _OURS) for key in state if key.startswith(prefix)):
+        _rename(state, prefix, prefix + _OURS)
+
+
+def _rename(state: dict[str, Any], old: str, new: str) -> None:
+    """Begin keys otherwise; all at once, for a new key may be another's old one."""
+    renamed = {key: state.pop(key) for key in [key for key in state if key.startswith(old)]}
+    state.update({new + key.removeprefix(old): value for key, value in renamed.items()})
 
 
 @torch.no_grad()

@@ -161,3 +161,8 @@ def _refuse_type_change(name: str) -> None:
         raise InputError(
             f"augmentation {name} changes the pixels' type; leave it out, images are normalised afterwards"
         )
+
+
+def normalization(mean: Sequence[float], std: Sequence[float]) -> Transform:
+    """What the data set does to pixels last, as a pipeline of the library, for whoever applies a network elsewhere."""
+    return albumentations.Compose([albumentations.Normalize(mean=tuple(mean), std=tuple(std), max_pixel_value=255.0)])

@@ -129,7 +129,7 @@ def test_a_step_is_one_of_the_optimiser_not_a_batch(batches: list[Batch]) -> Non
     _, states = fit(student, batches, steps=2, accumulate_grad_batches=2)
     assert len(states) == 4
     assert student.averaging is not None and student.averaging._current().count == 2
-    parameters = {name for name, _ in student.network.named_parameters()}
+    parameters = {name for name, _ in student.network.model.named_parameters()}
     averaged = student.averaged_network().state_dict()
     for name in parameters:
         torch.testing.assert_close(averaged[name], (states[1][name] + states[3][name]) / 2)

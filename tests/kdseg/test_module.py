@@ -201,7 +201,7 @@ def test_the_teacher_is_left_as_it_was(batches: list[Batch]) -> None:
     assert not any(part.training for part in teacher.modules())
     assert all(parameter.grad is None and not parameter.requires_grad for parameter in teacher.parameters())
     assert_same_state(teacher, before)  # with BatchNorm's running statistics
-    name = "model.encoder.model.bn1.running_mean"
+    name = "encoder.model.bn1.running_mean"
     assert not torch.equal(module.network.state_dict()[name], student_before.state_dict()[name])
 
 

@@ -1,0 +1,92 @@
+"""The way back to Stable-Baselines3: archives that its own PPO loads, on a machine without this package."""
+
+import contextlib
+import io
+import pathlib
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import cloudpickle
+from stable_baselines3 import PPO
+from stable_baselines3.common.buffers import RolloutBuffer
+from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.common.save_util import save_to_zip_file
+
+from common.runs.folder import Run
+from common.runs.weights import Weights
+from kdrl.minibatch import IndexedRolloutBuffer
+from kdrl.networks import policy_kwargs
+from kdrl.restore import load_network
+
+# What an archive carries in full, because the machine that loads it need not have it.
+_CARRIED = "kdrl.networks"
+
+
+def save_stock(
+    model: PPO, path: str | pathlib.Path | io.BufferedIOBase, policy: ActorCriticPolicy | None = None
+) -> None:
+    """Write an archive that ``stable_baselines3.PPO.load`` takes: the student alone, ready to play or to go on.
+
+    It holds PPO's own settings, the policy and its optimiser, and nothing of the method, the teacher, the driver or
+    the averages. The code of our feature extractors travels in it, by value, so that it loads where this
+    package is not installed; Python's minor version must then be the same. Statistics of a ``VecNormalize`` are saved
+    with the environment, as always in Stable-Baselines3.
+
+    Args:
+        model: PPO; a :class:`kdrl.DistilledPPO` as well.
+        path: The archive, ``.zip`` is added where there is no suffix; it is replaced.
+        policy: Weights to save instead of the model's, such as averaged ones. The optimiser's state stays the model's.
+    """
+    bare: Any = PPO(model.policy_class, None, _init_setup_model=False)  # type: ignore[arg-type]
+    # Its attributes, and those that an environment brings, are the host's; what is not among them is ours.
+    wanted = (vars(bare).keys() | {"observation_space", "action_space", "n_envs"}) - set(
+        PPO._excluded_save_params(model)
+    )
+    data = {key: value for key, value in vars(model).items() if key in wanted}
+    if data["rollout_buffer_class"] is IndexedRolloutBuffer:
+        data["rollout_buffer_class"] = RolloutBuffer
+    chosen = model.policy if policy is None else policy
+    params = {"policy": chosen.state_dict(), "policy.optimizer": _own_group(model.policy.optimizer.state_dict())}
+    with _carried():
+        save_to_zip_file(path, data=data, params=params, pytorch_variables={})
+
+
+def stock_ppo(run: str | pathlib.Path, weights: Weights = "auto") -> PPO:
+    """A finished run's policy as plain ``stable_baselines3.PPO``, to play with or to :func:`save_stock`.
+
+    Args:
+        run: The run's folder.
+        weights: Its last weights, the averaged ones, or with ``auto`` the averaged ones if it has any.
+
+    Raises:
+        InputError: not a finished RL run's folder, or no such weights in it.
+    """
+    folder = Run(run)
+    folder.check_finished(f"run={run}")
+    policy, settings = load_network(folder, weights, device="cpu")
+    model: Any = PPO(type(policy), None, device="cpu", _init_setup_model=False)  # type: ignore[arg-type]
+    model.observation_space, model.action_space, model.n_envs = policy.observation_space, policy.action_space, 1
+    model.policy_kwargs = policy_kwargs(settings.network.extractor, settings.network.features_dim)
+    model.num_timesteps = settings.total_timesteps
+    model._setup_model()
+    model.policy.load_state_dict(policy.state_dict())
+    model.policy.set_training_mode(False)
+    return model  # type: ignore[no-any-return]
+
+
+def _own_group(state: dict[str, Any]) -> dict[str, Any]:
+    """An optimiser's state without the parameters of terms, which are a group of their own after the policy's."""
+    own = set(state["param_groups"][0]["params"])
+    kept = {number: values for number, values in state["state"].items() if number in own}
+    return {"state": kept, "param_groups": state["param_groups"][:1]}
+
+
+@contextlib.contextmanager
+def _carried() -> Iterator[None]:
+    module = sys.modules[_CARRIED]
+    cloudpickle.register_pickle_by_value(module)
+    try:
+        yield
+    finally:
+        cloudpickle.unregister_pickle_by_value(module)

@@ -1,0 +1,138 @@
+"""Stock Stable-Baselines3 takes what we write, in a process that cannot import this package."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from stable_baselines3 import PPO
+from stable_baselines3.common.env_util import make_vec_env
+from torch import nn
+
+from common.averaging import WAKD
+from common.distillation import Distillation
+from common.runs.folder import Run
+from common.teacher import Teacher
+from common.terms import AIKD, KD, SDDropout
+from kdrl import DistilledPPO, ProcgenVecEnv, policy_kwargs
+from kdrl.drivers import Driver
+from kdrl.export import save_stock, stock_ppo
+from kdrl.restore import load_network
+from kdrl.train import main as train
+
+# What stands in the way of an import there: the package's own names.
+ALONE = """
+import sys
+for name in ("common", "kdrl", "kdseg"):
+    sys.modules[name] = None
+import numpy as np, torch
+from stable_baselines3 import PPO
+from stable_baselines3.common.env_util import make_vec_env
+archive, observations, answers = sys.argv[1:4]
+model = PPO.load(archive, device="cpu")
+assert type(model) is PPO and type(model.policy).__module__.startswith("stable_baselines3"), type(model)
+obs = torch.as_tensor(np.load(observations))
+with torch.no_grad():
+    np.save(answers, model.policy.get_distribution(obs).distribution.logits.numpy())
+if len(sys.argv) > 4:
+    model.set_env(make_vec_env("CartPole-v1", 4))
+    model.learn(64)
+    assert model._n_updates > 0
+"""
+
+SMALL: dict[str, Any] = {"n_steps": 16, "batch_size": 32, "n_epochs": 2, "seed": 0, "device": "cpu"}
+
+
+def elsewhere(archive: Path, observations: np.ndarray, folder: Path, *more: str) -> np.ndarray:
+    np.save(folder / "observations.npy", observations)
+    command = [sys.executable, "-c", ALONE, archive, folder / "observations.npy", folder / "answers.npy", *more]
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, cwd=folder, check=False)
+    assert done.returncode == 0, done.stderr
+    answers: np.ndarray = np.load(folder / "answers.npy")
+    return answers
+
+
+@torch.no_grad()
+def logits(policy: Any, observations: np.ndarray) -> np.ndarray:
+    found: np.ndarray = policy.get_distribution(torch.as_tensor(observations)).distribution.logits.numpy()
+    return found
+
+
+@pytest.fixture
+def student() -> DistilledPPO:
+    """With everything that must stay out: a teacher, terms with networks of their own, a driver, an average."""
+    teacher = Teacher([nn.Sequential(nn.Flatten(), nn.Linear(4, 2))])
+    method = Distillation({"kd": KD(), "ai_kd": AIKD(), "sd_dropout": SDDropout()}, teacher=teacher)
+    driver, averaging = Driver(teacher_share=0.5, random_steps=2), WAKD()
+    env = make_vec_env("CartPole-v1", 4)
+    model = DistilledPPO("MlpPolicy", env, distillation=method, driver=driver, averaging=averaging, **SMALL)
+    return model.learn(128)
+
+
+def test_a_distilled_policy_is_stock_ppo_elsewhere_and_goes_on(student: DistilledPPO, tmp_path: Path) -> None:
+    student.save_stock(tmp_path / "stock")
+    observations = np.random.default_rng(0).normal(size=(32, 4)).astype(np.float32)
+    answers = elsewhere(tmp_path / "stock.zip", observations, tmp_path, "learn")
+    np.testing.assert_array_equal(answers, logits(student.policy, observations))
+
+
+def test_the_optimiser_goes_on_where_it_was(student: DistilledPPO, tmp_path: Path) -> None:
+    student.save_stock(tmp_path / "stock")
+    stock = PPO.load(tmp_path / "stock", device="cpu")
+    mine, its = student.policy.optimizer.state_dict(), stock.policy.optimizer.state_dict()
+    assert len(its["param_groups"]) == 1
+    assert len(its["state"]) == len(list(stock.policy.parameters()))
+    for number, values in its["state"].items():
+        torch.testing.assert_close(values, mine["state"][number], rtol=0, atol=0)
+    assert stock.num_timesteps == 128 and stock.n_steps == 16
+
+
+def test_averaged_weights_can_be_taken(student: DistilledPPO, tmp_path: Path) -> None:
+    student.save_stock(tmp_path / "stock", averaged=True)
+    stock = PPO.load(tmp_path / "stock", device="cpu")
+    for key, tensor in student.averaged_policy().state_dict().items():
+        torch.testing.assert_close(stock.policy.state_dict()[key], tensor, rtol=0, atol=0)
+    assert any(
+        not torch.equal(tensor, student.policy.state_dict()[key]) for key, tensor in stock.policy.state_dict().items()
+    )
+
+
+def test_saving_changes_nothing(student: DistilledPPO, tmp_path: Path) -> None:
+    before = torch.get_rng_state()
+    student.save_stock(tmp_path / "stock")
+    assert torch.equal(torch.get_rng_state(), before)
+    assert student.distillation is not None and student.averaging is not None
+    student.learn(64, reset_num_timesteps=False)
+
+
+@pytest.mark.parametrize("extractor", ["small", "impala"])
+def test_our_extractors_travel_with_the_archive(extractor: str, tmp_path: Path) -> None:
+    env = ProcgenVecEnv("leaper", 2, threads=0)
+    model = DistilledPPO("CnnPolicy", env, policy_kwargs=policy_kwargs(extractor, 16), **SMALL)
+    save_stock(model, tmp_path / "stock.zip")
+    frames = np.random.default_rng(0).integers(0, 256, (4, 3, 64, 64), dtype=np.uint8)
+    answers = elsewhere(tmp_path / "stock.zip", frames, tmp_path)
+    np.testing.assert_allclose(answers, logits(model.policy, frames), rtol=1e-5, atol=1e-6)
+    env.close()
+
+
+def test_a_run_becomes_an_archive(call: Callable[..., Any], tiny: list[str], tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    arguments = [
+        "total_timesteps=128",
+        "evaluation.episodes=4",
+        "evaluation.looks=[]",
+        "averaging=wakd",
+        f"run_dir={run}",
+    ]
+    assert call(train, *tiny, *arguments).status == 0
+    frames = np.random.default_rng(0).integers(0, 256, (4, 3, 64, 64), dtype=np.uint8)
+    for weights in ("last", "averaged"):
+        save_stock(stock_ppo(run, weights), tmp_path / f"{weights}.zip")
+        expected = logits(load_network(Run(run), weights, "cpu")[0], frames)
+        answers = elsewhere(tmp_path / f"{weights}.zip", frames, tmp_path)
+        np.testing.assert_allclose(answers, expected, rtol=1e-5, atol=1e-6)

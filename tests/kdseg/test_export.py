@@ -1,0 +1,128 @@
+"""Plain segmentation-models-pytorch takes what we write, in a process that cannot import this package."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import segmentation_models_pytorch as smp
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from common.averaging import WAKD
+from common.errors import InputError
+from common.runs.folder import Run
+from common.runs.weights import load_weights, weights_path
+from kdseg import SegmentationModule, create_network
+from kdseg.export import save_run, save_stock
+from kdseg.networks import SegmentationNetwork
+from kdseg.restore import load_network
+from kdseg.train import main as train
+
+ALONE = """
+import os, sys
+for name in ("common", "kdrl", "kdseg"):
+    sys.modules[name] = None
+os.environ["HF_HUB_OFFLINE"] = os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
+import albumentations, numpy as np, torch
+import segmentation_models_pytorch as smp
+folder, image, answer = sys.argv[1:4]
+network = smp.from_pretrained(folder).eval()
+normalize = albumentations.Compose.from_pretrained(folder, key="eval")
+pixels = normalize(image=np.load(image))["image"].transpose(2, 0, 1)
+with torch.no_grad():
+    np.save(answer, network(torch.as_tensor(np.ascontiguousarray(pixels, dtype=np.float32))[None]).numpy())
+"""
+
+
+@torch.no_grad()
+def logits(network: nn.Module, image: np.ndarray, mean: Any, std: Any) -> np.ndarray:
+    scaled = (image.astype(np.float32) / 255 - np.float32(mean)) / np.float32(std)
+    answer: Tensor = network.eval()(torch.as_tensor(scaled.transpose(2, 0, 1).copy())[None])
+    return answer.numpy()
+
+
+def elsewhere(folder: Path, image: np.ndarray, workplace: Path) -> np.ndarray:
+    np.save(workplace / "image.npy", image)
+    command = [sys.executable, "-c", ALONE, folder, workplace / "image.npy", workplace / "answer.npy"]
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, cwd=workplace, check=False)
+    assert done.returncode == 0, done.stderr
+    answer: np.ndarray = np.load(workplace / "answer.npy")
+    return answer
+
+
+@pytest.fixture
+def image() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("arch", "options"),
+    [("unet", {"decoder_channels": [16, 8, 8], "encoder_depth": 3}), ("fpn", {}), ("segformer", {})],
+)
+def test_a_network_is_plain_smp_elsewhere(
+    arch: str, options: dict[str, Any], image: np.ndarray, tmp_path: Path
+) -> None:
+    module = SegmentationModule(create_network(arch, classes=3, **options), num_classes=3)
+    mean, std = (0.1, 0.2, 0.3), (0.4, 0.5, 0.6)
+    save_stock(module.network, tmp_path / "stock", mean, std)
+    answer = elsewhere(tmp_path / "stock", image, tmp_path)
+    np.testing.assert_allclose(answer, logits(module.network, image, mean, std), rtol=1e-4, atol=1e-4)
+
+
+def test_a_run_becomes_a_folder(call: Callable[..., Any], tiny: list[str], image: np.ndarray, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    arguments = ["averaging=wakd", "+data.mean=[0.5,0.5,0.5]", "+data.std=[0.25,0.25,0.25]", f"run_dir={run}"]
+    assert call(train, *tiny, *arguments).status == 0
+    for weights in ("last", "averaged"):
+        save_run(run, tmp_path / weights, weights)
+        network = load_network(Run(run), weights)[0]
+        answer = elsewhere(tmp_path / weights, image, tmp_path)
+        np.testing.assert_allclose(answer, logits(network, image, [0.5] * 3, [0.25] * 3), rtol=1e-4, atol=1e-4)
+    # The file itself has the names that the library's own network has.
+    plain: Any = smp.from_pretrained(str(tmp_path / "last"))
+    assert plain.load_state_dict(load_file(run / "checkpoints" / "last.safetensors")).missing_keys == []
+
+
+def test_weights_of_earlier_versions_load(tmp_path: Path) -> None:
+    network, run = SegmentationNetwork(smp.Unet("resnet18", encoder_weights=None)), Run(tmp_path)
+    weights_path(run, "last").parent.mkdir()
+    state = network.state_dict()
+    save_file({f"model.{key}": tensor.clone() for key, tensor in state.items()}, weights_path(run, "last"))
+    other = SegmentationNetwork(smp.Unet("resnet18", encoder_weights=None))
+    assert any(not torch.equal(tensor, state[key]) for key, tensor in other.state_dict().items())
+    load_weights(other, run, "last")
+    for key, tensor in other.state_dict().items():
+        assert torch.equal(tensor, state[key])
+
+
+def test_the_names_survive_being_part_of_something(tmp_path: Path) -> None:
+    """In a module, in an average, and where the model has names that begin as ours does."""
+    module = SegmentationModule(create_network(classes=2), num_classes=2, averaging=WAKD(start=0))
+    state = module.state_dict()
+    assert "network.segmentation_head.0.weight" in state
+    assert not any(".model." in key.replace("encoder.model.", "") for key in state if key.startswith("network"))
+    other = SegmentationModule(create_network(classes=2), num_classes=2, averaging=WAKD(start=0))
+    other.load_state_dict(state)
+    torch.testing.assert_close(dict(other.network.named_parameters()), dict(module.network.named_parameters()))
+
+    class Nested(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = nn.Conv2d(3, 4, 1)
+            self.segmentation_head = nn.Conv2d(4, 2, 1)
+
+    nested = SegmentationNetwork(Nested())
+    assert set(nested.state_dict()) == set(Nested().state_dict())
+    SegmentationNetwork(Nested()).load_state_dict(nested.state_dict())
+
+
+def test_a_network_of_another_kind_is_refused(tmp_path: Path) -> None:
+    network = nn.Sequential(nn.Conv2d(3, 2, 1))
+    with pytest.raises(InputError, match="Sequential is not segmentation-models-pytorch's"):
+        save_stock(network, tmp_path / "stock")
+    assert not (tmp_path / "stock").exists()
