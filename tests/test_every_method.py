@@ -552,7 +552,12 @@ def test_a_student_comes_closer_to_its_teacher_than_one_that_has_none(case: Case
     assert distances[0] < distances[1]
 
 
-def test_a_training_that_was_interrupted_goes_on_bit_for_bit(case: Case) -> None:
+def test_the_hosts_own_archive_keeps_all_of_a_method(case: Case) -> None:
+    """Lightning's checkpoint and Stable-Baselines3's zip hold neither random generators nor the engine.
+
+    So every step is seeded here, and a kept rollout is trained on. That a run of the programs goes on bit for bit, with
+    its generators, its engine and its driver, is for ``test_resume.py`` of each task to show.
+    """
     assert case.path.exists()
     resumed = TASKS[case.task].run(method(case.name, case.task), 1, case.path)
     assert 0 < len(resumed.losses) < len(case.trained.losses)
@@ -567,7 +572,7 @@ def test_the_same_seed_twice_is_equal(case: Case) -> None:
 
 @pytest.mark.parametrize("name", AVERAGERS)
 @pytest.mark.parametrize("task", ["digits", "segmentation"])
-def test_averaging_beside_a_method_survives_an_interruption(task: str, name: str, tmp_path: Path) -> None:
+def test_the_hosts_own_archive_keeps_an_average(task: str, name: str, tmp_path: Path) -> None:
     path = tmp_path / "half.ckpt"
     run: Callable[..., Trained] = TASKS[task].run
     whole = run(method("kddg_sdd", task), 1, path, averager(name))

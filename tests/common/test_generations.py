@@ -12,6 +12,7 @@ import yaml
 from common.errors import InputError
 from common.generations import _run as run_program
 from common.generations import commands, main, train_chain
+from common.report.results import collect
 from common.runs.folder import Run
 from kdrl.train import main as train_policy
 from kdseg.train import main as train_network
@@ -125,3 +126,7 @@ def test_a_chain_from_end_to_end(
     # A finished chain is left alone.
     assert train_chain(chain, run) == 0
     assert len(ran) == 3
+    # Generations are no seeds of one method: each had another teacher.
+    results = collect([tmp_path / "chain"]).results
+    assert sorted(result.name for result in results) == ["erm", "kd", "kd"]
+    assert len({(result.setting_key, result.row_key) for result in results}) == 3
