@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -73,6 +74,8 @@ class Distillation(nn.Module):
                 teacher = term.teacher_class(list(teacher.networks), combine=teacher.combine)
         # A teacher that no term asks would only cost time and memory.
         self.teacher = teacher if needy else None
+        # Term, and part of it → the most that it did in any step; read at the end, since reading waits for the device.
+        self._acted: dict[tuple[str, str], Tensor] = {}
 
     def _named_terms(self) -> Iterable[tuple[str, Term]]:
         for key, term in self.terms.items():
@@ -114,6 +117,33 @@ class Distillation(nn.Module):
         for _, term in self._named_terms():
             term.after_epoch(network, progress)
 
+    def _watch(self, term: str, acts: Mapping[str, Tensor]) -> None:
+        for part, much in acts.items():
+            before = self._acted.get((term, part))
+            self._acted[term, part] = much if before is None else before.maximum(much)
+
+    def idle(self) -> list[str]:
+        """What has not acted in any step of training so far, in words: without it the run would be the same one."""
+        acted = {place: float(most) for place, most in self._acted.items()}
+        nothing = [term for (term, part), most in acted.items() if not part and most == 0]
+        parts = [(term, part) for (term, part), most in acted.items() if part and most == 0 and term not in nothing]
+        return [
+            *(f"{term} added nothing to the loss in any step" for term in nothing),
+            *(f"the {part} of {term} touched nothing in any step" for term, part in parts),
+        ]
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """What ``state_dict`` keeps beside the tensors."""
+        return {"acted": [[*place, float(most)] for place, most in self._acted.items()]}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """Take back what :meth:`get_extra_state` gave."""
+        self._acted = {(term, part): torch.tensor(most) for term, part, most in state["acted"]}
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        state_dict.setdefault(f"{prefix}_extra_state", {"acted": []})  # of before it was kept
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
     def needs(self, need: Need) -> bool:
         """Whether any term asks for ``need``."""
         return any(need in term.needs for _, term in self._named_terms())
@@ -136,7 +166,10 @@ class Distillation(nn.Module):
         for key, term in self._named_terms():
             output = outputs[key]
             weight = value_at(term.weight, view.progress)
-            loss = loss + weight * _reduce(output.loss, view, position_weight)
+            share = weight * _reduce(output.loss, view, position_weight)
+            loss = loss + share
+            if self.training:
+                self._watch(key, {"": share.detach().abs(), **output.acts})
             if view.log:
                 metrics[key] = _reduce(output.loss.detach(), view, None)
                 metrics[f"{key}/weight"] = weight

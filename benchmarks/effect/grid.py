@@ -5,7 +5,9 @@ second run. A finished cell is never run again: stop and start as you like. Grid
 
 - ``core``: segmentation of nuclei (held-out stain) and of CoinRun frames (held-out look), seven methods, five seeds;
 - ``policies``: PPO on CoinRun, five methods, three seeds;
-- ``settings``, ``buffers``: what ``defaults.py`` chooses the default settings from, beside the core grid's cells.
+- ``settings``, ``buffers``: what ``defaults.py`` chooses the default settings from, beside the core grid's cells;
+- ``strength``: the weight and temperature of KD where the teacher is better than its student: it was trained five
+  times as long, and is asked with averaged weights. Its teachers and runs want a folder of their own (``--runs``).
 
     python benchmarks/effect/grid.py core --nuclei DIR     # what is missing, two processes of one thread, then results
     python benchmarks/effect/grid.py core --collect        # results of the finished cells only
@@ -75,6 +77,7 @@ class Grid:
         methods: Name in the results → overrides.
         seeds: Number of seeds.
         settings: Overrides of all cells, teachers included.
+        teacher: Overrides of the teachers alone, which may know more than their students.
     """
 
     program: Literal["kdseg", "kdrl"]
@@ -82,6 +85,7 @@ class Grid:
     methods: Mapping[str, Sequence[str]]
     seeds: int
     settings: Sequence[str]
+    teacher: Sequence[str] = ()
 
     def cells(self) -> list[Cell]:
         """Seeds outermost, so that a grid that is cut short has every method at fewer seeds."""
@@ -120,6 +124,23 @@ GRIDS: Mapping[str, Grid] = {
         | {f"sd_dropout_w{value}": ("method=sd_dropout", f"strength.sd_dropout.end={value}") for value in (0.03, 0.3)},
         2,
         SEGMENTATION,
+    ),
+    "strength": Grid(
+        "kdseg",
+        ("purple_on_white", "fluorescence"),
+        {"erm": ("method=erm",)}
+        | {
+            f"kd_w{weight}_t{temperature}": (
+                "method=kd",
+                f"strength.kd={weight}",
+                f"strength.temperature={temperature}",
+            )
+            for weight in (0.1, 0.3, 1.0, 3.0)
+            for temperature in (1.0, 3.0)
+        },
+        3,
+        SEGMENTATION,
+        ("trainer.max_steps=1500", *AVERAGING),
     ),
     "buffers": Grid(
         "kdseg",
@@ -173,7 +194,7 @@ def overrides(grid: Grid, cell: Cell, runs: Path, nuclei: Path | None) -> list[s
         ]
     given += [f"seed={cell.seed}", f"run_dir={folder(runs, cell)}"]
     if cell.method == "teacher":
-        return [*given, "method=erm"]
+        return [*given, "method=erm", *grid.teacher]
     teacher = f"teacher={folder(runs, Cell(cell.target, 'teacher', TEACHER_SEED))}"
     return [*given, *AVERAGING, *grid.methods[cell.method], f"method.name={cell.method}", teacher]
 
@@ -257,6 +278,7 @@ def collect(name: str, runs: Path) -> None:
         "cells": sum(cell.method != "teacher" for cell in finished),
         "of": len(grid.cells()),
         "settings": [*grid.settings, *AVERAGING],
+        "teacher": list(grid.teacher),
         "methods": {method: list(given) for method, given in grid.methods.items()},
     }
     (RESULTS / f"{name}.json").write_text(json.dumps(description, indent=2) + "\n")

@@ -17,6 +17,7 @@ def all_notes(tables: Sequence[SettingTable]) -> list[str]:
             *_seed_notes(table),
             *_setting_notes(table),
             *_identity_notes(setting),
+            *_idle_notes(setting),
             *_compute_notes(setting),
         ):
             about.setdefault(note, []).append(setting.short)
@@ -93,6 +94,14 @@ def _identity_notes(setting: Setting) -> Iterator[str]:
             f"interrupted and resumed, but not bit for bit: {', '.join(inexact)} (method and seed); "
             "the same command would not give exactly these runs again"
         )
+
+
+def _idle_notes(setting: Setting) -> Iterator[str]:
+    """A method of which a part did nothing is another one, whatever it is called."""
+    for label, runs in setting.methods.items():
+        for line in dict.fromkeys(line for result in runs.values() for line in result.idle):
+            count = sum(line in result.idle for result in runs.values())
+            yield f"{label}: {line} ({count} of {len(runs)} runs)"
 
 
 def _each(setting: Setting) -> Iterator[tuple[str, int, Result]]:

@@ -46,6 +46,7 @@ class Result:
         counts: Domain → number of images or episodes.
         progress: The records made during training, in the order of steps.
         items: Arrays of ``items.npz`` that belong to these weights, under the keys of the last weights.
+        idle: What of the run's method never acted, a line each.
     """
 
     path: Path
@@ -55,6 +56,7 @@ class Result:
     counts: Mapping[Domain, int]
     progress: Sequence[Record]
     items: Mapping[Key, NDArray[Any]]
+    idle: Sequence[str] = ()
 
     @property
     def name(self) -> str:
@@ -144,7 +146,8 @@ def _read(run: Run) -> list[Result]:
         flatten([identity.row, identity.setting, identity.domains])  # too deep is found here, where the run is known
     selections = sorted({record.selection for record in tests}, reverse=True)
     items = {key: array for text, array in run.items().items() if (key := split_key(text)) is not None}
-    return [_result(run, identity, records, one, _items_of(items, one, selections)) for one in selections]
+    results = [_result(run, identity, records, one, _items_of(items, one, selections)) for one in selections]
+    return [dataclasses.replace(result, idle=status.idle) for result in results]
 
 
 def _check_one_run(run: Run, identity: Identity | None, records: Sequence[Record]) -> None:

@@ -59,6 +59,7 @@ class Status:
         seconds: Of training so far.
         resumed: ``inexact`` where the run went on from a checkpoint, but not bit for bit.
         record_bytes: Length of the records when this was written.
+        idle: What of the method and of the averaging has never acted, a line each; known from ``trained`` on.
     """
 
     __pydantic_config__ = pydantic.ConfigDict(extra="forbid")
@@ -69,6 +70,7 @@ class Status:
     seconds: pydantic.FiniteFloat = 0.0
     resumed: Resumed = ""
     record_bytes: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    idle: Annotated[tuple[Annotated[str, Field(max_length=1000)], ...], Field(max_length=100)] = ()
 
 
 _STATUS = pydantic.TypeAdapter(Status)
@@ -294,7 +296,7 @@ class Run:
             self.begin(config_yaml, identity, status.steps)
             self.save_items(items)
             self.append(records)
-            self.set_status(Status("finished", status.steps, status.steps, status.seconds, status.resumed))
+            self.set_status(dataclasses.replace(status, stage="finished", of=status.steps, record_bytes=0))
 
     def append(self, records: Iterable[Record]) -> None:
         """Append rows and flush them to disk; a torn last line, left by a crash, is cut off first."""

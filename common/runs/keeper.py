@@ -2,7 +2,7 @@
 
 import copy
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -137,9 +137,10 @@ class Keeper:
             for name, network in networks:
                 save_weights(network, self.run, name)
 
-    def set_status(self, stage: Stage, steps: int, seconds: float) -> None:
-        """Write how far the run has come."""
-        self.status = Status(stage, steps, self.status.of, seconds, self._resumed, self.run.record_bytes)
+    def set_status(self, stage: Stage, steps: int, seconds: float, idle: Sequence[str] = ()) -> None:
+        """Write how far the run has come, and what of it has not acted."""
+        idle = tuple(idle) or self.status.idle
+        self.status = Status(stage, steps, self.status.of, seconds, self._resumed, self.run.record_bytes, idle)
         self.run.set_status(self.status)
 
     def judged(self, selection: str, steps: int | None = None) -> Judged:

@@ -13,6 +13,7 @@ from rich.console import Console
 from torch import nn
 
 from common.configuration import to_yaml
+from common.distillation import Distillation
 from common.errors import AlreadyFinishedError, InputError, Interrupted
 from common.runs.checkpoint import Checkpoints
 from common.runs.disk import read_text
@@ -48,11 +49,13 @@ class Training(ABC):
     Attributes:
         steps: How many the run is to take.
         teachers: Runs of the teachers it asks, none where it asks none.
+        distillation: The method, as it is in training.
         averaging_from: The part of training after which weights are averaged, ``None`` where they are not.
     """
 
     steps: int
     teachers: Sequence[Run]
+    distillation: Distillation
     averaging_from: float | None
 
     def __init__(self, settings: RunSettings, console: Console) -> None:
@@ -147,14 +150,15 @@ def _keep(program: Training, keeper: Keeper, steps: int) -> dict[str, nn.Module]
     if steps < 1:
         raise InputError(f"{keeper.run.path}: no step was trained, so there is nothing to test; see trainer.*")
     networks = program.networks()
+    idle = program.distillation.idle()
     if AVERAGED not in networks and program.averaging_from is not None:
-        program.console.print(
-            f"training ended before averaging.start={program.averaging_from}; nothing is averaged", markup=False
-        )
+        idle.append(f"training ended before averaging.start={program.averaging_from}; nothing is averaged")
+    for line in idle:
+        program.console.print(f"warning: {line}", style="yellow", markup=False, soft_wrap=True)
     with keeper.interruption.writing():
         for selection, network in networks.items():
             save_weights(network, keeper.run, selection)
-        keeper.set_status("trained", steps, seconds)
+        keeper.set_status("trained", steps, seconds, idle)
     program.console.print(f"trained {steps:,} steps in {seconds:.0f} s; testing")
     return networks
 

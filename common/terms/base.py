@@ -21,11 +21,13 @@ class TermOutput:
         metrics: Detached scalars to log, such as the fraction of positions filtered.
         position_weight: ``[B, *]`` factors for the *whole* loss of each position (task and
             all terms), detached; ``None`` leaves the loss alone.
+        acts: Name of a part that may stay idle, such as a filter → detached scalar, 0 where it did nothing.
     """
 
     loss: Tensor
     metrics: dict[str, Tensor] = dataclasses.field(default_factory=dict)
     position_weight: Tensor | None = None
+    acts: dict[str, Tensor] = dataclasses.field(default_factory=dict)
 
 
 class Term(nn.Module):

@@ -1,5 +1,6 @@
 """A method's total: weights, schedules, filters, masks, metrics, the teacher's place, saved state."""
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -234,3 +235,52 @@ def test_a_value_a_sample_counts_samples_with_any_valid_pixel_and_is_filtered_by
     assert plain.loss.item() == pytest.approx(1.5)
     filtered = Distillation({"per_sample": _PerSample(), "halved": _Half()})(view, task)
     assert filtered.loss.item() == pytest.approx((0.5 * 1 + 2) / 2)
+
+
+def test_what_never_acts_is_named() -> None:
+    nothing, something = torch.zeros(2), torch.tensor([1.0, 3.0])
+    terms = {
+        "acts": _Given(something),
+        "weightless": _Given(something, 0.0),
+        "silent": _Given(nothing),
+        "late": _Given(something, LinearSchedule(0.0, 1.0, 0.5)),
+        "kddg": KDDG(threshold=1 - 1e-9),
+    }
+    distillation = Distillation(terms, teacher=Teacher([nn.Identity()]))
+    distillation(_view(2), something)
+    weightless, silent, late = (
+        f"{name} added nothing to the loss in any step" for name in ("weightless", "silent", "late")
+    )
+    untouched = "the filter of kddg touched nothing in any step"
+    assert distillation.idle() == [weightless, silent, late, untouched]
+    # What acts once has acted; steps outside training do not count.
+    terms["kddg"].threshold = 0.0  # type: ignore[assignment]
+    distillation.eval()(_view(2, progress=0.5), something)
+    assert distillation.idle() == [weightless, silent, late, untouched]
+    distillation.train()(_view(2, progress=0.5), something)
+    assert distillation.idle() == [weightless, silent]
+
+
+def test_a_filter_that_touches_ignored_positions_alone_is_idle() -> None:
+    valid = torch.tensor([False, True])
+    view = _view(2, valid=valid)
+    view.logits[0] = torch.tensor([100.0, 0.0, 0.0])
+    teacher = torch.stack([view.logits[0], torch.zeros(3)])
+    distillation = Distillation({"kddg": KDDG(threshold=0.9)}, teacher=Teacher([nn.Identity()]))
+    distillation(dataclasses.replace(view, teacher_logits=teacher), torch.ones(2))
+    assert distillation.idle() == ["the filter of kddg touched nothing in any step"]
+
+
+def test_what_has_acted_survives_saving_and_states_of_before_load() -> None:
+    def made() -> Distillation:
+        return Distillation({"silent": _Given(torch.zeros(2)), "acts": _Given(torch.ones(2))})
+
+    first, second = made(), made()
+    first(_view(2), torch.ones(2))
+    state = first.state_dict()
+    second.load_state_dict(state)
+    second(_view(2), torch.ones(2))
+    assert second.idle() == first.idle() == ["silent added nothing to the loss in any step"]
+    third = made()
+    third.load_state_dict({key: value for key, value in state.items() if not key.endswith("_extra_state")})
+    assert third.idle() == []

@@ -403,3 +403,5 @@ def test_training_that_ends_before_the_average_starts_is_tested_all_the_same(
     assert "training ended before averaging.start=0.99; nothing is averaged" in " ".join(outcome.out.split())
     run = Run(tmp_path / "run")
     assert run.finished and {record.selection for record in run.records()} == {"last"}
+    status = run.status()
+    assert status is not None and status.idle == ("training ended before averaging.start=0.99; nothing is averaged",)

@@ -1,6 +1,7 @@
 """What is compared with what: runs alike in everything but method and seed, and never others."""
 
 import csv
+import dataclasses
 import io
 from collections.abc import Callable
 from pathlib import Path
@@ -312,6 +313,17 @@ def test_what_did_not_go_on_exactly_is_said(policy: Make, report: Callable[..., 
     run = policy("erm", "erm", 0)
     run.record_path.write_text(run.record_path.read_text().replace('"resumed": ""', '"resumed": "inexact"'))
     assert any("resumed, but not bit for bit: erm 0 (method and seed)" in note for note in report().notes)
+
+
+def test_what_of_a_method_never_acted_is_said(policy: Make, report: Callable[..., Analysis]) -> None:
+    line = "the filter of kddg touched nothing in any step"
+    for seed in range(3):
+        policy(f"a{seed}", "erm", seed)
+        run = policy(f"b{seed}", "kddg", seed)
+        status = run.status()
+        assert status is not None
+        run.set_status(dataclasses.replace(status, idle=(line,) if seed < 2 else ()))
+    assert any(note.endswith(f": kddg: {line} (2 of 3 runs)") for note in report().notes)
 
 
 def test_records_that_are_not_the_runs_own_are_passed_over(policy: Make, report: Callable[..., Analysis]) -> None:

@@ -1,7 +1,7 @@
-"""KDDG: the gradient of the total by hand for both readings, and what the filter logs."""
+"""KDDG: the gradient of the total by hand for every reading, and what the filter logs."""
 
 import math
-from typing import Literal
+from typing import get_args
 
 import pytest
 import torch
@@ -12,9 +12,10 @@ from common.distillation import Distillation, DistillationOutput
 from common.errors import InputError
 from common.teacher import Teacher
 from common.terms import KD, KDDG, Term
+from common.terms.kddg import Reading
 from common.view import View
 
-Reading = Literal["student", "teacher"]
+READINGS: tuple[Reading, ...] = get_args(Reading)
 SHAPES = [(40, 4), (4, 5, 4, 3)]
 
 
@@ -74,19 +75,53 @@ def test_student_reading_scales_the_whole_gradient_of_a_position(
     torch.testing.assert_close(logits.grad, expected, rtol=1e-5, atol=1e-8)
 
 
+def _looked_at(reading: Reading, logits: Tensor, teacher: Tensor, y: Tensor, temperature: float) -> Tensor:
+    """The probability that is filtered, ``[B, 1, *]``, from its definition."""
+    p, q = (logits / temperature).softmax(dim=1), (teacher / temperature).softmax(dim=1)
+    if reading == "teacher":
+        return teacher.softmax(dim=1).amax(dim=1, keepdim=True)
+    if reading == "softened":
+        return (q * y).sum(dim=1, keepdim=True)
+    return 1 - (p - q).abs().sum(dim=1, keepdim=True) / 2
+
+
 @pytest.mark.parametrize("shape", SHAPES)
-def test_teacher_reading_scales_the_distillation_alone(shape: tuple[int, ...]) -> None:
+@pytest.mark.parametrize("reading", ["teacher", "softened", "overlap"])
+def test_the_other_readings_scale_the_distillation_alone(shape: tuple[int, ...], reading: Reading) -> None:
     task_weight, weight, temperature = 0.3, 0.9, 2.0
     logits, teacher_logits, targets = _draw(shape)
-    output = _total(KDDG(weight, temperature, 0.5, "teacher"), _view(logits, teacher_logits, targets), task_weight)
+    output = _total(KDDG(weight, temperature, 0.5, reading), _view(logits, teacher_logits, targets), task_weight)
     output.loss.backward()
 
-    w = _filter(teacher_logits.softmax(dim=1).amax(dim=1, keepdim=True), 0.5)
-    assert (w == 0).any() and (w == 1).any() and ((w > 0) & (w < 1)).any()
     p, y = logits.detach().softmax(dim=1), _one_hot(targets, shape[1])
+    w = _filter(_looked_at(reading, logits.detach(), teacher_logits, y, temperature), 0.5)
+    assert (w == 0).any() and (w == 1).any() and ((w > 0) & (w < 1)).any()
     soft, q = (logits.detach() / temperature).softmax(dim=1), (teacher_logits / temperature).softmax(dim=1)
     expected = (task_weight * (p - y) + w * weight * temperature * (soft - q)) / targets.numel()
     torch.testing.assert_close(logits.grad, expected, rtol=1e-5, atol=1e-8)
+
+
+def test_softened_and_overlap_by_hand() -> None:
+    # One position, T = 2: the teacher's logits (2 ln 3, 0) are .75 and .25, the student's (0, 0) a half each.
+    teacher, student = torch.tensor([[2 * math.log(3), 0.0]]), torch.zeros(1, 2)
+    view = _view(student, teacher, torch.tensor([0]))
+    # KL(q ‖ p) = .75 ln 1.5 + .25 ln .5, and T² = 4 times that.
+    loss = 4 * (0.75 * math.log(1.5) + 0.25 * math.log(0.5))
+    # n = .6: w(.75) = ((1.6 − 1.5) / .4)² = 1/16; the overlap is .5 + .25 = .75 as well.
+    for reading in ("softened", "overlap"):
+        output = KDDG(1.0, 2.0, 0.6, reading)(view)  # type: ignore[arg-type]
+        assert output.loss.item() == pytest.approx(loss / 16, rel=1e-4)
+        assert output.position_weight is None
+    # The other label has .25, below the threshold.
+    other = _view(student, teacher, torch.tensor([1]))
+    assert KDDG(1.0, 2.0, 0.6, "softened")(other).loss.item() == pytest.approx(loss, rel=1e-5)
+
+
+def test_overlap_leaves_a_student_alone_that_says_what_its_teacher_says() -> None:
+    logits, _, targets = _draw((40, 4))
+    teacher = (logits.detach() + 1e-3 * torch.randn(40, 4, generator=torch.Generator().manual_seed(1))).double()
+    _total(KDDG(reading="overlap"), _view(logits, teacher, targets), 0.0).loss.backward()
+    assert logits.grad is not None and not logits.grad.any()
 
 
 def test_teacher_reading_leaves_the_tasks_gradient_where_the_teacher_is_certain() -> None:
@@ -111,16 +146,19 @@ def test_filter_is_detached() -> None:
     logits, teacher_logits, targets = _draw((40, 4))
     weight = KDDG()(_view(logits, teacher_logits, targets)).position_weight
     assert weight is not None and not weight.requires_grad and weight.shape == (40,)
-    assert KDDG(reading="teacher")(_view(logits, teacher_logits, targets)).position_weight is None
+    for reading in ("teacher", "softened", "overlap"):
+        assert KDDG(reading=reading)(_view(logits, teacher_logits, targets)).position_weight is None  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("reading", ["student", "teacher"])
+@pytest.mark.parametrize("reading", READINGS)
 def test_fraction_filtered_and_mean_weight_are_logged(reading: Reading) -> None:
     # Probabilities .5, .91, .94 and .99 of class 0 at n = .9: w = 1, .64, .04, 0.
     probabilities = torch.tensor([0.5, 0.91, 0.94, 0.99])
     confident = torch.stack([probabilities, 1 - probabilities], dim=1).log()
     plain = torch.zeros(4, 2)
-    student, teacher = (confident, plain) if reading == "student" else (plain, confident)
+    if reading == "overlap":  # what both say has in common .5, .91, .94 and .99
+        plain = torch.tensor([[0.0, 1.0], [1.0, 0.0], [1.0, 0.0], [1.0, 0.0]]).log().clamp(min=-200)
+    student, teacher = (confident, plain) if reading in ("student", "overlap") else (plain, confident)
     targets = torch.zeros(4, dtype=torch.long)
     term = KDDG(threshold=0.9, reading=reading)
     metrics = term(_view(student, teacher, targets)).metrics
@@ -133,7 +171,7 @@ def test_fraction_filtered_and_mean_weight_are_logged(reading: Reading) -> None:
     assert "teacher_agreement" in metrics
 
 
-@pytest.mark.parametrize("reading", ["student", "teacher"])
+@pytest.mark.parametrize("reading", READINGS)
 def test_threshold_near_one_equals_kd(reading: Reading) -> None:
     logits, teacher_logits, targets = _draw((4, 5, 4, 3))
     view = _view(logits, teacher_logits, targets)
@@ -162,5 +200,7 @@ def test_threshold_out_of_range(threshold: float) -> None:
 
 
 def test_unknown_reading() -> None:
-    with pytest.raises(InputError, match="reading='both' is not known; use one of: student, teacher"):
+    with pytest.raises(
+        InputError, match="reading='both' is not known; use one of: student, teacher, softened, overlap"
+    ):
         KDDG(reading="both")  # type: ignore[arg-type]
