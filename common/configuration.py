@@ -9,7 +9,6 @@ configuration has a table of the classes it can be, and within it :data:`PARTS` 
 if the signature says that it takes such an object.
 """
 
-import contextlib
 import difflib
 import inspect
 import types
@@ -22,10 +21,12 @@ import pydantic
 import yaml
 
 import common
+from common.arguments import check_type, hints_of, said
 from common.errors import InputError
 from common.runs.disk import read_text
 from common.schedule import LinearSchedule
 from common.terms import TERMS
+from common.text import shown
 
 S = TypeVar("S")
 Choices = Mapping[str, type]
@@ -117,7 +118,7 @@ def check_arguments(
             raise InputError(f"{where}.{key} cannot be set here; remove it")
         if key not in named and not open_ended:
             raise InputError(f"{where}.{key} is not known; use one of: {', '.join(named)}{_nearest(key, named)}")
-    hints = _hints(target)
+    hints = hints_of(target)
     return {key: _fit(value, hints.get(key, Any), f"{where}.{key}") for key, value in arguments.items()}
 
 
@@ -165,48 +166,6 @@ def _nearest(key: str, known: list[str]) -> str:
     return f" (did you mean {nearest[0]}?)" if nearest else ""
 
 
-def shown(value: object) -> str:
-    """A value as a message can show it: on one line, and cut where it is long."""
-    try:
-        text = repr(value)
-    except ValueError:  # an integer of thousands of digits
-        text = f"a huge {type(value).__name__}"
-    return text if len(text) <= 200 else f"{text[:199]}…"
-
-
-def _hints(target: Any) -> dict[str, Any]:
-    function = inspect.unwrap(target.__init__ if inspect.isclass(target) else target)
-    names = getattr(function, "__globals__", {})
-    hints: dict[str, Any] = {}
-    for key, hint in getattr(function, "__annotations__", {}).items():
-        # One by one: a hint that only exists while type checking must not spoil the others.
-        with contextlib.suppress(Exception):
-            hints |= typing.get_type_hints(types.SimpleNamespace(__annotations__={key: hint}), names)
-    return hints
-
-
-def check_type(value: Any, hint: Any, where: str) -> Any:
-    """Return ``value`` as ``hint`` demands, converted where nothing is lost.
-
-    Raises:
-        InputError: naming the place, the value and what would be accepted.
-    """
-    if isinstance(value, bool) and hint in (int, float):
-        raise InputError(f"{where}={shown(value)}: Input should be a valid number")
-    try:
-        adapter = pydantic.TypeAdapter(hint, config=pydantic.ConfigDict(arbitrary_types_allowed=True))
-    except pydantic.errors.PydanticUserError:
-        # Dataclasses bring their own configuration.
-        adapter = pydantic.TypeAdapter(hint)
-    except Exception:
-        return value  # a hint pydantic has no schema for
-    try:
-        return adapter.validate_python(value)
-    except pydantic.ValidationError as error:
-        first = error.errors()[0]
-        raise InputError(f"{where}={shown(value)}: {first['msg']}") from error
-
-
 def check_settings(values: Any, settings: type[S]) -> S:
     """Check a composed configuration against the pydantic dataclass ``settings``.
 
@@ -231,7 +190,7 @@ def check_settings(values: Any, settings: type[S]) -> S:
             ) from error
         if first["type"] == "missing":
             raise InputError(f"{place} is missing; give {place}=…") from error
-        raise InputError(f"{place}={shown(first['input'])}: {first['msg']}") from error
+        raise InputError(said(first, place)) from error
 
 
 def to_yaml(settings: Any) -> str:

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from common.arguments import checked
 from common.errors import InputError
 from common.losses import mean_over_valid
-from common.schedule import LinearSchedule, value_at
+from common.schedule import Weight, value_at
 from common.teacher import Teacher
 from common.terms.base import Need, Term, TermOutput
 from common.view import View
@@ -47,10 +48,11 @@ class Distillation(nn.Module):
         InputError: a term needs a teacher and none is given, or a term is named like the task.
     """
 
+    @checked
     def __init__(
         self,
         terms: Mapping[str, Term] | None = None,
-        task_weight: float | LinearSchedule = 1.0,
+        task_weight: Weight = 1.0,
         teacher: Teacher | None = None,
         name: str = "custom",
     ) -> None:

@@ -2,13 +2,14 @@
 
 import math
 from collections.abc import Sequence
-from typing import Literal, Self, get_args
+from typing import Literal, Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from common.errors import InputError, choice
+from common.arguments import checked
+from common.errors import InputError
 
 Combination = Literal["probability", "logit"]
 
@@ -40,12 +41,12 @@ class Teacher(nn.Module):
     torch.Size([5, 3])
     """
 
+    @checked
     def __init__(self, networks: Sequence[nn.Module], combine: Combination = "probability") -> None:
         super().__init__()
         if not networks:
             raise ValueError("a teacher needs at least one network")
         self.networks = nn.ModuleList(networks)
-        choice(combine, get_args(Combination), "combine")
         self.combine = combine
         self.requires_grad_(False)
         self.train(False)

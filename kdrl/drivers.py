@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from stable_baselines3.common.policies import ActorCriticPolicy
 from torch import Tensor
 
+from common.arguments import CountFromZero, Fraction, checked_fields
 from common.errors import InputError
 from common.schedule import LinearSchedule, value_at
 from common.teacher import Teacher
@@ -25,6 +26,7 @@ from kdrl.teaching import Answers, answer
 Acted = tuple[Tensor, Tensor, Tensor]
 
 
+@checked_fields
 @dataclasses.dataclass(frozen=True)
 class Driver:
     """Who acts. With the defaults the student, and training is what it is without a driver, bit for bit.
@@ -48,18 +50,13 @@ class Driver:
         InputError: a value outside its range.
     """
 
-    teacher_share: float | LinearSchedule = 0.0
-    until: float = 1.0
-    random_steps: int = 0
+    teacher_share: Fraction | LinearSchedule = 0.0
+    until: Fraction = 1.0
+    random_steps: CountFromZero = 0
 
     def __post_init__(self) -> None:
-        for share in (value_at(self.teacher_share, 0.0), value_at(self.teacher_share, 1.0)):
-            if not 0.0 <= share <= 1.0:
-                raise InputError(f"driver.teacher_share={share} must be in [0, 1]")
-        if not 0.0 <= self.until <= 1.0:
-            raise InputError(f"driver.until={self.until} must be in [0, 1]")
-        if self.random_steps < 0:
-            raise InputError(f"driver.random_steps={self.random_steps} must not be negative")
+        if isinstance(self.teacher_share, LinearSchedule) and max(self.teacher_share(0), self.teacher_share(1)) > 1:
+            raise InputError(f"teacher_share={self.teacher_share} must be in [0, 1]")
 
     @property
     def asks_teacher(self) -> bool:

@@ -15,6 +15,7 @@ from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedul
 from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
 
+from common.arguments import Count, Fraction, NotNegative, Number, Positive, Seed, checked
 from common.averaging import Averager
 from common.distillation import Distillation
 from common.errors import NonFiniteLossError
@@ -70,32 +71,33 @@ class DistilledPPO(AveragedPPO):
             take; or after a step so large that the policy's logits are not finite any more.
     """
 
+    @checked
     def __init__(
         self,
         policy: str | type[ActorCriticPolicy],
-        env: GymEnv | str,
-        learning_rate: float | Schedule = 3e-4,
-        n_steps: int = 2048,
-        batch_size: int = 64,
-        n_epochs: int = 10,
-        gamma: float = 0.99,
-        gae_lambda: float = 0.95,
-        clip_range: float | Schedule = 0.2,
-        clip_range_vf: float | Schedule | None = None,
+        env: GymEnv | str | None,
+        learning_rate: NotNegative | Schedule = 3e-4,
+        n_steps: Count = 2048,
+        batch_size: Count = 64,
+        n_epochs: Count = 10,
+        gamma: Fraction = 0.99,
+        gae_lambda: Fraction = 0.95,
+        clip_range: NotNegative | Schedule = 0.2,
+        clip_range_vf: Positive | Schedule | None = None,
         normalize_advantage: bool = True,
-        ent_coef: float = 0.0,
-        vf_coef: float = 0.5,
-        max_grad_norm: float = 0.5,
+        ent_coef: Number = 0.0,
+        vf_coef: NotNegative = 0.5,
+        max_grad_norm: Positive = 0.5,
         use_sde: bool = False,
         sde_sample_freq: int = -1,
         rollout_buffer_class: type[RolloutBuffer] | None = None,
         rollout_buffer_kwargs: dict[str, Any] | None = None,
-        target_kl: float | None = None,
-        stats_window_size: int = 100,
+        target_kl: Positive | None = None,
+        stats_window_size: Count = 100,
         tensorboard_log: str | None = None,
         policy_kwargs: dict[str, Any] | None = None,
         verbose: int = 0,
-        seed: int | None = None,
+        seed: Seed | None = None,
         device: torch.device | str = "auto",
         _init_setup_model: bool = True,
         *,
@@ -110,7 +112,7 @@ class DistilledPPO(AveragedPPO):
         self._distillation_structure: Distillation | None = None
         super().__init__(
             policy,
-            env,
+            env,  # type: ignore[arg-type]  # None where an archive is loaded to play
             learning_rate=learning_rate,
             n_steps=n_steps,
             batch_size=batch_size,

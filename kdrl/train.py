@@ -39,7 +39,10 @@ from kdrl.settings import TrainSettings
 
 DRIVERS: Choices = {"kdrl.drivers.Driver": Driver}
 # Set by DistilledPPO's caller, not by configuration.
-RESERVED = ("policy", "env", "policy_kwargs", "seed", "device", "distillation", "driver", "tensorboard_log", "verbose")
+RESERVED = (
+    *("policy", "env", "policy_kwargs", "seed", "device", "tensorboard_log", "verbose"),
+    *("distillation", "driver", "averaging"),
+)
 
 
 def ppo_arguments(settings: TrainSettings) -> dict[str, Any]:
@@ -48,11 +51,8 @@ def ppo_arguments(settings: TrainSettings) -> dict[str, Any]:
     Raises:
         InputError: an unknown argument, a wrong type or size, or one that cannot be set.
     """
-    given = check_arguments(PPO, settings.ppo, "ppo", RESERVED)
+    given = check_arguments(DistilledPPO, settings.ppo, "ppo", RESERVED)
     arguments = {name: parameter.default for name, parameter in inspect.signature(PPO).parameters.items()} | given
-    for name in ("n_steps", "batch_size", "n_epochs"):
-        if arguments[name] < 1:
-            raise InputError(f"ppo.{name}={arguments[name]} must be at least 1")
     rollout, batch = settings.env.num_envs * arguments["n_steps"], arguments["batch_size"]
     if rollout % batch:
         raise InputError(

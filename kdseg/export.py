@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from common.configuration import check_type
+from common.arguments import check_type
 from common.errors import InputError
 from common.runs.folder import Run
 from common.runs.weights import Weights

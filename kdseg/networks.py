@@ -15,8 +15,9 @@ from segmentation_models_pytorch.base import SegmentationHead
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from common.configuration import check_arguments, shown
+from common.configuration import check_arguments
 from common.errors import InputError, choice
+from common.text import shown
 
 _OF_NAMES = frozenset(string.ascii_letters + string.digits + "_-.")
 # Set by create_network itself, or such as make timm read files and fetch weights.

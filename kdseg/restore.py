@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 import torch
 
-from common.configuration import check_type, read_settings
+from common.arguments import check_type
+from common.configuration import read_settings
 from common.errors import InputError
 from common.runs.folder import Run
 from common.runs.teachers import load_teachers

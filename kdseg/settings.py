@@ -5,9 +5,9 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic.dataclasses import dataclass
 
-from common.configuration import shown
 from common.errors import InputError
 from common.runs.settings import STRICT, JudgeSettings, RunSettings
+from common.text import shown
 
 
 class NetworkSettings(BaseModel):

@@ -6,16 +6,17 @@ from typing import ClassVar, Literal, Self
 
 from torch import nn
 
+from common.arguments import Checked, Share
 from common.averaging.batch_norm import has_batch_statistics
 from common.averaging.running_mean import RunningMean
-from common.errors import InputError, NonFiniteLossError, choice
+from common.errors import InputError, NonFiniteLossError
 
-BUFFERS = ("average", "reestimate")
+Buffers = Literal["average", "reestimate"]
 # Adapters compute progress in floating point, some as 1 − (1 − x): without slack, 10 % could begin a step late.
 SLACK = 1e-9
 
 
-class Averager(nn.Module):
+class Averager(Checked, nn.Module):
     """Averages the weights that training passes through, without touching them.
 
     The order of calls: :meth:`check` and :meth:`bind` before training; :meth:`after_step` after every step of the
@@ -44,12 +45,10 @@ class Averager(nn.Module):
 
     needs_validation: ClassVar[bool] = False
 
-    def __init__(self, start: float, buffers: Literal["average", "reestimate"], name: str) -> None:
+    def __init__(self, start: Share, buffers: Buffers, name: str) -> None:
         super().__init__()
-        if not 0.0 <= start < 1.0:
-            raise InputError(f"start={start} must be in [0, 1), a part of training: averaging starts before its end")
         self.start = start
-        self.buffers_from = choice(buffers, BUFFERS, "buffers")
+        self.buffers_from = buffers
         self.name = name
         self.mean: RunningMean | None = None
         self._has_batch_statistics = True  # until bind has seen the network

@@ -1,9 +1,7 @@
 """The exponential moving average of the weights, as a control for the others."""
 
-from typing import Literal
-
-from common.averaging.base import Averager
-from common.errors import InputError
+from common.arguments import Share
+from common.averaging.base import Averager, Buffers
 
 
 class EMA(Averager):
@@ -25,14 +23,12 @@ class EMA(Averager):
 
     def __init__(
         self,
-        decay: float = 0.999,
-        start: float = 0.0,
-        buffers: Literal["average", "reestimate"] = "reestimate",
+        decay: Share = 0.999,
+        start: Share = 0.0,
+        buffers: Buffers = "reestimate",
         name: str = "ema",
     ) -> None:
         super().__init__(start, buffers, name)
-        if not 0.0 <= decay < 1.0:
-            raise InputError(f"decay={decay} must be in [0, 1); averaging=wakd is the plain mean")
         self.decay = decay
 
     def _weight(self, count: int) -> float:

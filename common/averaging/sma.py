@@ -2,12 +2,13 @@
 
 import copy
 import math
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from common.averaging.base import Averager
+from common.arguments import Share
+from common.averaging.base import Averager, Buffers
 
 
 class SMA(Averager):
@@ -32,9 +33,7 @@ class SMA(Averager):
 
     needs_validation: ClassVar[bool] = True
 
-    def __init__(
-        self, start: float = 0.02, buffers: Literal["average", "reestimate"] = "reestimate", name: str = "sma"
-    ) -> None:
+    def __init__(self, start: Share = 0.02, buffers: Buffers = "reestimate", name: str = "sma") -> None:
         super().__init__(start, buffers, name)
         self.best: nn.Module | None = None
         self.best_loss = math.inf

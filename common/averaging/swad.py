@@ -2,11 +2,12 @@
 
 import copy
 import math
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar
 
 from torch import nn
 
-from common.averaging.base import Averager
+from common.arguments import Count, Range, Share
+from common.averaging.base import Averager, Buffers
 from common.averaging.running_mean import RunningMean
 from common.errors import InputError
 
@@ -54,19 +55,14 @@ class SWAD(Averager):
 
     def __init__(
         self,
-        n_s: int = 3,
-        n_e: int = 6,
-        r: float = 1.3,
-        start: float = 0.0,
-        buffers: Literal["average", "reestimate"] = "reestimate",
+        n_s: Count = 3,
+        n_e: Count = 6,
+        r: Annotated[float, Range(1)] = 1.3,
+        start: Share = 0.0,
+        buffers: Buffers = "reestimate",
         name: str = "swad",
     ) -> None:
         super().__init__(start, buffers, name)
-        for key, value in (("n_s", n_s), ("n_e", n_e)):
-            if value < 1:
-                raise InputError(f"{key}={value} must be at least 1")
-        if not 1.0 <= r < math.inf:
-            raise InputError(f"r={r} must be at least 1: the threshold is r times the mean loss")
         self.n_s, self.n_e, self.r = n_s, n_e, r
         self._forget()
 

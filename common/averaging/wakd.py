@@ -1,8 +1,7 @@
 """Weight-averaged knowledge distillation (WAKD), arXiv 2309.11446."""
 
-from typing import Literal
-
-from common.averaging.base import Averager
+from common.arguments import Share
+from common.averaging.base import Averager, Buffers
 
 
 class WAKD(Averager):
@@ -22,7 +21,5 @@ class WAKD(Averager):
         InputError: a value outside its range.
     """
 
-    def __init__(
-        self, start: float = 0.1, buffers: Literal["average", "reestimate"] = "reestimate", name: str = "wakd"
-    ) -> None:
+    def __init__(self, start: Share = 0.1, buffers: Buffers = "reestimate", name: str = "wakd") -> None:
         super().__init__(start, buffers, name)

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Collection, Hashable, Mapping
 from typing import Any, TypeVar
 
-from common.report.escape import clipped, visible
+from common.text import clipped, visible
 
 Leaves = Mapping[str, Any]
 """Dotted keys to the values at the leaves, see :func:`common.runs.identity.flatten`."""

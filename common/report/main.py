@@ -9,12 +9,12 @@ from rich.console import Console
 
 from common.errors import InputError
 from common.report.analysis import analyse
-from common.report.escape import visible
 from common.report.page import render
 from common.report.results import REFERENCE
 from common.report.table import to_csv
 from common.report.terminal import show
 from common.runs.disk import write_atomically
+from common.text import visible
 
 _DESCRIPTION = """\
 Compare finished runs: scores on seen and unseen domains, the gap between them, the difference to plain training

@@ -12,13 +12,13 @@ from typing import Any, NamedTuple
 from numpy.typing import NDArray
 
 from common.errors import InputError
-from common.report.escape import clipped
 from common.runs.folder import Run
 from common.runs.identity import Identity, flatten
 from common.runs.items import Key, split_key
 from common.runs.metrics import TASKS
 from common.runs.records import Record
 from common.runs.search import find_runs
+from common.text import clipped
 
 REFERENCE = "erm"
 """What all others are compared with unless told otherwise: plain training, its last weights."""

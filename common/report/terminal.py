@@ -10,9 +10,9 @@ from rich.text import Text
 
 from common.report import table as text
 from common.report.analysis import Analysis
-from common.report.escape import visible
 from common.report.rows import Row
 from common.report.settings import Setting
+from common.text import visible
 
 WIDE = 100
 """From this width on, verdicts and raw returns are shown too."""

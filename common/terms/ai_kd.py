@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from common.errors import InputError
+from common.arguments import Count, NotNegative, Positive
 from common.frozen import FrozenCopy
 from common.losses import full_precision, kl_divergence, mean_over_valid
 from common.positions import draw_positions, rows
-from common.schedule import LinearSchedule
+from common.schedule import Weight
 from common.terms.base import Need, Term, TermOutput
 from common.view import View
 
@@ -71,23 +71,15 @@ class AIKD(Term):
 
     def __init__(
         self,
-        weight: float | LinearSchedule = 1.0,
-        temperature: float = 4.0,
-        pretrained: float = 1.0,
-        previous: float = 1.0,
-        adversarial: float = 0.1,
-        hidden: int = 64,
-        positions: int = 4096,
+        weight: Weight = 1.0,
+        temperature: Positive = 4.0,
+        pretrained: NotNegative = 1.0,
+        previous: NotNegative = 1.0,
+        adversarial: NotNegative = 0.1,
+        hidden: Count = 64,
+        positions: Count = 4096,
     ) -> None:
         super().__init__(weight)
-        if not temperature > 0:
-            raise InputError(f"temperature={temperature} must be positive")
-        for name, value in (("pretrained", pretrained), ("previous", previous), ("adversarial", adversarial)):
-            if not value >= 0:
-                raise InputError(f"{name}={value} must not be negative")
-        for name, value in (("hidden", hidden), ("positions", positions)):
-            if value < 1:
-                raise InputError(f"{name}={value} must be at least 1")
         self.temperature, self.hidden, self.positions = temperature, hidden, positions
         self.pretrained, self.previous, self.adversarial = pretrained, previous, adversarial
         self.register_buffer("epochs", torch.zeros((), dtype=torch.int64))

@@ -5,7 +5,8 @@ from typing import ClassVar, Literal
 
 from torch import Tensor, nn
 
-from common.schedule import LinearSchedule
+from common.arguments import Checked
+from common.schedule import Weight
 from common.teacher import Teacher
 from common.view import View
 
@@ -30,7 +31,7 @@ class TermOutput:
     acts: dict[str, Tensor] = dataclasses.field(default_factory=dict)
 
 
-class Term(nn.Module):
+class Term(Checked, nn.Module):
     """A loss beside the task's own: one paper, one subclass.
 
     What it remembers from step to step belongs in parameters and persistent buffers, which checkpoints keep; buffers
@@ -49,7 +50,7 @@ class Term(nn.Module):
     teacher_class: ClassVar[type[Teacher]] = Teacher
     analogue: ClassVar[str] = ""
 
-    def __init__(self, weight: float | LinearSchedule = 1.0) -> None:
+    def __init__(self, weight: Weight = 1.0) -> None:
         super().__init__()
         self.weight = weight
 

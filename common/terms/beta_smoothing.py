@@ -9,11 +9,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from common.arguments import Count, Positive, Share, UpToOne
 from common.errors import InputError
 from common.frozen import FrozenCopy
 from common.losses import full_precision, mean_over_valid
 from common.positions import draw_positions, rows
-from common.schedule import LinearSchedule
+from common.schedule import Weight
 from common.terms.base import Need, Term, TermOutput
 from common.view import View
 
@@ -83,21 +84,13 @@ class BetaSmoothing(Term):
 
     def __init__(
         self,
-        weight: float | LinearSchedule = 1.0,
-        alpha: float = 0.6,
-        shape: float = 3.0,
-        decay: float = 0.999,
-        positions: int = 65536,
+        weight: Weight = 1.0,
+        alpha: UpToOne = 0.6,
+        shape: Positive = 3.0,
+        decay: Share = 0.999,
+        positions: Count = 65536,
     ) -> None:
         super().__init__(weight)
-        if not 0 < alpha <= 1:
-            raise InputError(f"alpha={alpha} must be in (0, 1]")
-        if not shape > 0:
-            raise InputError(f"shape={shape} must be positive")
-        if not 0 <= decay < 1:
-            raise InputError(f"decay={decay} must be in [0, 1)")
-        if positions < 1:
-            raise InputError(f"positions={positions} must be at least 1")
         self.alpha, self.shape, self.decay, self.positions = alpha, shape, decay, positions
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
 

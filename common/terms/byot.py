@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from common.errors import InputError
+from common.arguments import Fraction, NotNegative, Positive
 from common.losses import kl_divergence, mean_over_valid, soft_cross_entropy
-from common.schedule import LinearSchedule
+from common.schedule import Weight
 from common.terms.base import Need, Term, TermOutput
 from common.view import View
 
@@ -96,18 +96,12 @@ class BYOT(Term):
 
     def __init__(
         self,
-        weight: float | LinearSchedule = 1.0,
-        alpha: float = 0.1,
-        temperature: float = 3.0,
-        beta: float = 1e-6,
+        weight: Weight = 1.0,
+        alpha: Fraction = 0.1,
+        temperature: Positive = 3.0,
+        beta: NotNegative = 1e-6,
     ) -> None:
         super().__init__(weight)
-        if not 0.0 <= alpha <= 1.0:
-            raise InputError(f"alpha={alpha} must be in [0, 1]")
-        if not temperature > 0:
-            raise InputError(f"temperature={temperature} must be positive")
-        if not beta >= 0.0:
-            raise InputError(f"beta={beta} must not be negative")
         self.alpha = alpha
         self.temperature = temperature
         self.beta = beta

@@ -11,14 +11,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from common.errors import InputError, choice
+from common.arguments import Inside, Positive
 from common.losses import full_precision, kl_divergence, mean_over_valid, soft_cross_entropy
-from common.schedule import LinearSchedule
+from common.schedule import Weight
 from common.teacher import CrossFittedTeacher, Teacher
 from common.terms.base import Need, Term, TermOutput
 from common.view import View
-
-CORRECTIONS = ("none", "orthogonal", "bounded")
 
 
 def residual(probabilities: Tensor, labels: Tensor, correction: str, strength: float, floor: float) -> Tensor:
@@ -85,21 +83,15 @@ class CrossFittedKD(Term):
 
     def __init__(
         self,
-        weight: float | LinearSchedule = 0.5,
-        temperature: float = 4.0,
+        weight: Weight = 0.5,
+        temperature: Positive = 4.0,
         correction: Literal["none", "orthogonal", "bounded"] = "orthogonal",
-        strength: float = 1.0,
-        floor: float = 0.01,
+        strength: Positive = 1.0,
+        floor: Inside = 0.01,
     ) -> None:
         super().__init__(weight)
-        if not temperature > 0:
-            raise InputError(f"temperature={temperature} must be positive")
-        if not strength > 0:
-            raise InputError(f"strength={strength} must be positive")
-        if not 0 < floor < 1:
-            raise InputError(f"floor={floor} must be in (0, 1)")
         self.temperature, self.strength, self.floor = temperature, strength, floor
-        self.correction = choice(correction, CORRECTIONS, "correction")
+        self.correction = correction
 
     def forward(self, view: View) -> TermOutput:
         """Per-position loss, which may be negative; logs the agreement with the unseeing teacher and Σ|Δw|."""

@@ -9,9 +9,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from common.errors import InputError
+from common.arguments import Positive
 from common.losses import full_precision, kl_divergence, mean_over_valid
-from common.schedule import LinearSchedule
+from common.schedule import Weight
 from common.terms.base import Need, Term, TermOutput
 from common.view import View
 
@@ -89,10 +89,8 @@ class CSKD(Term):
     needs: ClassVar[frozenset[Need]] = frozenset({"labels"})
     analogue: ClassVar[str] = "with a teacher, method=cs_kd_teacher groups by its choices instead"
 
-    def __init__(self, weight: float | LinearSchedule = 1.0, temperature: float = 4.0) -> None:
+    def __init__(self, weight: Weight = 1.0, temperature: Positive = 4.0) -> None:
         super().__init__(weight)
-        if not temperature > 0:
-            raise InputError(f"temperature={temperature} must be positive")
         self.temperature = temperature
 
     def groups(self, view: View) -> Tensor:

@@ -8,10 +8,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from common.arguments import NotNegative, Positive, Share
 from common.distortion import photometric
 from common.errors import InputError
 from common.losses import full_precision, label_cross_entropy, mean_over_valid, symmetric_kl
-from common.schedule import LinearSchedule
+from common.schedule import Weight
 from common.terms.base import Need, Term, TermOutput
 from common.view import View
 
@@ -55,21 +56,14 @@ class DDGSD(Term):
 
     def __init__(
         self,
-        weight: float | LinearSchedule = 1.0,
-        temperature: float = 3.0,
-        feature_weight: float = 5e-4,
-        brightness: float = 0.4,
-        contrast: float = 0.4,
-        noise: float = 0.05,
+        weight: Weight = 1.0,
+        temperature: Positive = 3.0,
+        feature_weight: NotNegative = 5e-4,
+        brightness: NotNegative = 0.4,
+        contrast: Share = 0.4,
+        noise: NotNegative = 0.05,
     ) -> None:
         super().__init__(weight)
-        if not temperature > 0:
-            raise InputError(f"temperature={temperature} must be positive")
-        if not 0 <= contrast < 1:
-            raise InputError(f"contrast={contrast} must be in [0, 1)")
-        for name, value in (("feature_weight", feature_weight), ("brightness", brightness), ("noise", noise)):
-            if not value >= 0:
-                raise InputError(f"{name}={value} must not be negative")
         self.temperature = temperature
         self.feature_weight = feature_weight
         self.brightness, self.contrast, self.noise = brightness, contrast, noise

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from common.errors import InputError
+from common.arguments import Positive
 from common.losses import kl_divergence, mean_over_valid
-from common.schedule import LinearSchedule
+from common.schedule import Weight
 from common.terms.base import Term, TermOutput
 from common.view import View
 
@@ -46,10 +46,8 @@ class DLB(Term):
     previous_logits: Tensor
     previous_valid: Tensor
 
-    def __init__(self, weight: float | LinearSchedule = 1.0, temperature: float = 3.0) -> None:
+    def __init__(self, weight: Weight = 1.0, temperature: Positive = 3.0) -> None:
         super().__init__(weight)
-        if not temperature > 0:
-            raise InputError(f"temperature={temperature} must be positive")
         self.temperature = temperature
         for name in STATE:
             self.register_buffer(name, torch.empty(0))

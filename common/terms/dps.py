@@ -17,14 +17,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from common.errors import InputError, choice
+from common.arguments import CountFromZero, Positive, UpToOne
+from common.errors import InputError
 from common.frozen import FrozenCopy
 from common.losses import full_precision, mean_over_valid, soft_cross_entropy
-from common.schedule import LinearSchedule
+from common.schedule import Weight
 from common.terms.base import Need, Term, TermOutput
 from common.view import View
-
-MEMORIES = ("network", "samples")
 
 
 def prior(labels: Tensor, classes: int, concentration: float, epsilon: float) -> Tensor:
@@ -73,19 +72,17 @@ class DPS(Term):
 
     def __init__(
         self,
-        weight: float | LinearSchedule = 1.0,
-        concentration: float = 10.0,
-        epsilon: float = 0.01,
-        discount: float = 0.9,
+        weight: Weight = 1.0,
+        concentration: Positive = 10.0,
+        epsilon: Positive = 0.01,
+        discount: UpToOne = 0.9,
         memory: Literal["network", "samples"] = "network",
-        samples: int = 0,
+        samples: CountFromZero = 0,
     ) -> None:
         super().__init__(weight)
-        if not 0 < epsilon < concentration:
-            raise InputError(f"epsilon={epsilon} must be positive and less than concentration={concentration}")
-        if not 0 < discount <= 1:
-            raise InputError(f"discount={discount} must be in (0, 1]")
-        self.memory = choice(memory, MEMORIES, "memory")
+        if epsilon >= concentration:
+            raise InputError(f"epsilon={epsilon} must be less than concentration={concentration}")
+        self.memory = memory
         if memory == "samples" and samples < 1:
             raise InputError(f"samples={samples} must be the number of training samples for memory=samples")
         self.concentration, self.epsilon, self.discount, self.samples = concentration, epsilon, discount, samples

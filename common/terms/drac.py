@@ -9,14 +9,13 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
+from common.arguments import Count, Inside, NotNegative
 from common.distortion import photometric, translate
-from common.errors import InputError, choice
+from common.errors import InputError
 from common.losses import full_precision, kl_divergence, mean_over_valid
-from common.schedule import LinearSchedule
+from common.schedule import Weight
 from common.terms.base import Need, Term, TermOutput
 from common.view import View
-
-AUGMENTATIONS = ("crop", "color")
 
 
 class DrAC(Term):
@@ -47,20 +46,14 @@ class DrAC(Term):
 
     def __init__(
         self,
-        weight: float | LinearSchedule = 0.1,
+        weight: Weight = 0.1,
         augmentation: Literal["crop", "color"] = "crop",
-        pixels: int = 12,
-        strength: float = 0.4,
-        value_weight: float = 1.0,
+        pixels: Count = 12,
+        strength: Inside = 0.4,
+        value_weight: NotNegative = 1.0,
     ) -> None:
         super().__init__(weight)
-        if pixels < 1:
-            raise InputError(f"pixels={pixels} must be at least 1")
-        if not 0 < strength < 1:
-            raise InputError(f"strength={strength} must be in (0, 1)")
-        if not value_weight >= 0:
-            raise InputError(f"value_weight={value_weight} must not be negative")
-        self.augmentation = choice(augmentation, AUGMENTATIONS, "augmentation")
+        self.augmentation = augmentation
         self.pixels = pixels
         self.strength = strength
         self.value_weight = value_weight

@@ -5,9 +5,9 @@ Hinton, Vinyals, Dean: Distilling the Knowledge in a Neural Network, 2015 (arXiv
 
 from typing import ClassVar
 
-from common.errors import InputError
+from common.arguments import Positive
 from common.losses import kl_divergence, mean_over_valid
-from common.schedule import LinearSchedule
+from common.schedule import Weight
 from common.terms.base import Need, Term, TermOutput
 from common.view import View
 
@@ -28,10 +28,8 @@ class KD(Term):
 
     needs: ClassVar[frozenset[Need]] = frozenset({"teacher"})
 
-    def __init__(self, weight: float | LinearSchedule = 1.0, temperature: float = 1.0) -> None:
+    def __init__(self, weight: Weight = 1.0, temperature: Positive = 1.0) -> None:
         super().__init__(weight)
-        if temperature <= 0:
-            raise InputError(f"temperature={temperature} must be positive")
         self.temperature = temperature
 
     def forward(self, view: View) -> TermOutput:

@@ -13,13 +13,13 @@ most probable action as the label in reinforcement learning. The paper's tempera
 threshold are not known either.
 """
 
-from typing import ClassVar, Literal, get_args
+from typing import ClassVar, Literal
 
 from torch import Tensor
 
-from common.errors import InputError, choice
+from common.arguments import Positive, Share
 from common.losses import full_precision, gradient_filter_weight, mean_over_valid
-from common.schedule import LinearSchedule
+from common.schedule import Weight
 from common.terms.base import Need, TermOutput
 from common.terms.kd import KD
 from common.view import View
@@ -66,16 +66,14 @@ class KDDG(KD):
 
     def __init__(
         self,
-        weight: float | LinearSchedule = 1.0,
-        temperature: float = 1.0,
-        threshold: float = 0.95,
+        weight: Weight = 1.0,
+        temperature: Positive = 1.0,
+        threshold: Share = 0.95,
         reading: Reading = "student",
     ) -> None:
         super().__init__(weight, temperature)
-        if not 0.0 <= threshold < 1.0:
-            raise InputError(f"threshold={threshold} must be in [0, 1)")
         self.threshold = threshold
-        self.reading = choice(reading, get_args(Reading), "reading")
+        self.reading = reading
 
     def forward(self, view: View) -> TermOutput:
         """The KD loss and the filter; logs ``fraction_filtered`` and ``filter_weight`` (its mean)."""

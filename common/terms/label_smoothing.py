@@ -8,9 +8,9 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from common.errors import InputError
+from common.arguments import Inside
 from common.losses import full_precision, mean_over_valid
-from common.schedule import LinearSchedule
+from common.schedule import Weight
 from common.terms.base import Need, Term, TermOutput
 from common.view import View
 
@@ -58,10 +58,8 @@ class LabelSmoothing(Term):
     needs: ClassVar[frozenset[Need]] = frozenset({"labels"})
     analogue: ClassVar[str] = "without labels the entropy bonus, ppo.ent_coef, is its analogue"
 
-    def __init__(self, weight: float | LinearSchedule = 1.0, epsilon: float = 0.1) -> None:
+    def __init__(self, weight: Weight = 1.0, epsilon: Inside = 0.1) -> None:
         super().__init__(weight)
-        if not 0.0 < epsilon < 1.0:
-            raise InputError(f"epsilon={epsilon} must be in (0, 1)")
         self.epsilon = epsilon
 
     def forward(self, view: View) -> TermOutput:

@@ -5,9 +5,9 @@ Spigler: Proximal Policy Distillation, TMLR 2025 (arXiv 2407.15134); https://git
 
 from typing import ClassVar
 
-from common.errors import InputError
+from common.arguments import Fraction, Positive
 from common.losses import full_precision, mean_over_valid
-from common.schedule import LinearSchedule
+from common.schedule import Weight
 from common.terms.base import Need, TermOutput
 from common.terms.kd import KD
 from common.view import View
@@ -41,14 +41,12 @@ class PPD(KD):
 
     def __init__(
         self,
-        weight: float | LinearSchedule = 1.0,
-        temperature: float = 1.0,
-        epsilon: float = 0.2,
+        weight: Weight = 1.0,
+        temperature: Positive = 1.0,
+        epsilon: Fraction = 0.2,
         detach_ratio: bool = False,
     ) -> None:
         super().__init__(weight, temperature)
-        if not 0.0 <= epsilon <= 1.0:
-            raise InputError(f"epsilon={epsilon} must be in [0, 1]")
         self.epsilon = epsilon
         self.detach_ratio = detach_ratio
 

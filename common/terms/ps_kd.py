@@ -7,10 +7,10 @@ Kim, Ji, Yoon, Hwang: Self-Knowledge Distillation with Progressive Refinement of
 import torch
 from torch import Tensor, nn
 
-from common.errors import InputError
+from common.arguments import UpToOne
 from common.frozen import FrozenCopy
 from common.losses import full_precision, kl_divergence, mean_over_valid
-from common.schedule import LinearSchedule
+from common.schedule import Weight
 from common.terms.base import Term, TermOutput
 from common.view import View
 
@@ -61,10 +61,8 @@ class PSKD(Term):
 
     ready: Tensor
 
-    def __init__(self, weight: float | LinearSchedule = 1.0, alpha: float = 0.8) -> None:
+    def __init__(self, weight: Weight = 1.0, alpha: UpToOne = 0.8) -> None:
         super().__init__(weight)
-        if not 0.0 < alpha <= 1.0:
-            raise InputError(f"alpha={alpha} must be in (0, 1]")
         self.alpha = alpha
         self.past: FrozenCopy | None = None
         self.register_buffer("ready", torch.tensor(False))

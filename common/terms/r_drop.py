@@ -9,9 +9,9 @@ from typing import ClassVar
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from common.errors import InputError
+from common.arguments import Inside, NotNegative
 from common.losses import label_cross_entropy, mean_over_valid, symmetric_kl
-from common.schedule import LinearSchedule
+from common.schedule import Weight
 from common.terms.base import Need, Term, TermOutput
 from common.view import View
 
@@ -64,12 +64,8 @@ class RDrop(Term):
 
     needs: ClassVar[frozenset[Need]] = frozenset({"features"})
 
-    def __init__(self, weight: float | LinearSchedule = 1.0, alpha: float = 1.0, rate: float = 0.1) -> None:
+    def __init__(self, weight: Weight = 1.0, alpha: NotNegative = 1.0, rate: Inside = 0.1) -> None:
         super().__init__(weight)
-        if not alpha >= 0.0:
-            raise InputError(f"alpha={alpha} must not be negative")
-        if not 0.0 < rate < 1.0:
-            raise InputError(f"rate={rate} must be in (0, 1)")
         self.alpha = alpha
         self.rate = rate
         self.second_pass = False

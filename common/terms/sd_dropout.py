@@ -8,14 +8,11 @@ from typing import ClassVar, Literal
 from torch import Tensor
 from torch.nn import functional as F
 
-from common.errors import InputError, choice
+from common.arguments import Inside, Positive
 from common.losses import kl_divergence, mean_over_valid, symmetric_kl
-from common.schedule import LinearSchedule
+from common.schedule import Weight
 from common.terms.base import Need, Term, TermOutput
 from common.view import View
-
-DIRECTIONS = ("symmetric", "forward", "reverse")
-MASKS = ("channel", "element")
 
 
 class SDDropout(Term):
@@ -51,23 +48,19 @@ class SDDropout(Term):
 
     def __init__(
         self,
-        weight: float | LinearSchedule = 1.0,
-        rate: float = 0.5,
-        temperature: float = 3.0,
+        weight: Weight = 1.0,
+        rate: Inside = 0.5,
+        temperature: Positive = 3.0,
         direction: Literal["symmetric", "forward", "reverse"] = "symmetric",
         stop_gradient: bool = False,
         mask: Literal["channel", "element"] = "channel",
     ) -> None:
         super().__init__(weight)
-        if not 0.0 < rate < 1.0:
-            raise InputError(f"rate={rate} must be in (0, 1)")
-        if temperature <= 0:
-            raise InputError(f"temperature={temperature} must be positive")
         self.rate = rate
         self.temperature = temperature
-        self.direction = choice(direction, DIRECTIONS, "direction")
+        self.direction = direction
         self.stop_gradient = stop_gradient
-        self.mask = choice(mask, MASKS, "mask")
+        self.mask = mask
 
     def forward(self, view: View) -> TermOutput:
         """Per-position loss on the head's grid; logs the disagreement of the two looks' classes."""

@@ -5,16 +5,16 @@ https://github.com/google-research/google-research/tree/master/subclass_distilla
 """
 
 import math
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from common.errors import InputError
+from common.arguments import LARGEST_COUNT, NotNegative, Positive, Range
 from common.losses import full_precision, label_cross_entropy, mean_over_valid
 from common.positions import draw_positions, rows
-from common.schedule import LinearSchedule
+from common.schedule import Weight
 from common.terms.base import Need, Term, TermOutput
 from common.view import View
 
@@ -75,20 +75,13 @@ class Subclass(Term):
 
     def __init__(
         self,
-        weight: float | LinearSchedule = 1.0,
-        subclasses: int = 5,
-        diversity: float = 1.0,
-        temperature: float = 1.0,
-        positions: int = 512,
+        weight: Weight = 1.0,
+        subclasses: Annotated[int, Range(2, LARGEST_COUNT)] = 5,
+        diversity: NotNegative = 1.0,
+        temperature: Positive = 1.0,
+        positions: Annotated[int, Range(2, LARGEST_COUNT)] = 512,
     ) -> None:
         super().__init__(weight)
-        for name, value, least in (("subclasses", subclasses, 2), ("positions", positions, 2)):
-            if value < least:
-                raise InputError(f"{name}={value} must be at least {least}")
-        if not diversity >= 0:
-            raise InputError(f"diversity={diversity} must not be negative")
-        if not temperature > 0:
-            raise InputError(f"temperature={temperature} must be positive")
         self.subclasses, self.positions = subclasses, positions
         self.diversity, self.temperature = diversity, temperature
 

@@ -17,9 +17,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from common.errors import InputError
+from common.arguments import Inside, Positive
 from common.losses import kl_divergence, mean_over_valid
-from common.schedule import LinearSchedule
+from common.schedule import Weight
 from common.terms.base import Need, Term, TermOutput
 from common.view import View
 
@@ -70,12 +70,8 @@ class TFKDReg(Term):
     needs: ClassVar[frozenset[Need]] = frozenset({"labels"})
     analogue: ClassVar[str] = "without labels the entropy bonus, ppo.ent_coef, is its analogue"
 
-    def __init__(self, weight: float | LinearSchedule = 0.1, correct: float = 0.99, temperature: float = 20.0) -> None:
+    def __init__(self, weight: Weight = 0.1, correct: Inside = 0.99, temperature: Positive = 20.0) -> None:
         super().__init__(weight)
-        if not 0.0 < correct < 1.0:
-            raise InputError(f"correct={correct} must be in (0, 1)")
-        if not temperature > 0:
-            raise InputError(f"temperature={temperature} must be positive")
         self.correct = correct
         self.temperature = temperature
 

@@ -2,20 +2,28 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import TypedDict
+from typing import Annotated, TypedDict
 
 import numpy as np
 import torch
+from pydantic import Field
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from common.errors import InputError
+from common.arguments import Count, Number, Positive, Range, Seed, checked_fields
 from kdseg.domains.augmentation import Augmentation, Pipeline, default_augmentation
 from kdseg.domains.draws import Draw
 from kdseg.domains.sample import DomainData, Sample
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+
+Batch = Annotated[int, Range(1, 2**16)]
+Side = Annotated[int, Range(1, 2**14)]
+Workers = Annotated[int, Range(0, 1024)]
+Channels = Annotated[Sequence[Number], Field(min_length=3, max_length=3)]
+Deviations = Annotated[Sequence[Positive], Field(min_length=3, max_length=3)]
+"""One number for red, green and blue each."""
 
 
 class Entry(TypedDict):
@@ -32,6 +40,7 @@ class Entry(TypedDict):
     domain: int
 
 
+@checked_fields
 @dataclasses.dataclass(frozen=True)
 class Loading:
     """How images become batches.
@@ -53,29 +62,16 @@ class Loading:
         std: Per channel, divides what is left.
     """
 
-    batch_size: int = 16
-    eval_batch_size: int = 8
-    crop_size: int | None = 96
+    batch_size: Batch = 16
+    eval_batch_size: Batch = 8
+    crop_size: Side | None = 96
     augmentation: Augmentation | None = None
     balanced: bool = True
-    samples_per_epoch: int | None = None
-    num_workers: int = 0
-    seed: int = 0
-    mean: Sequence[float] = IMAGENET_MEAN
-    std: Sequence[float] = IMAGENET_STD
-
-    def __post_init__(self) -> None:
-        lowest = {"batch_size": 1, "eval_batch_size": 1, "num_workers": 0, "seed": 0}
-        lowest |= {name: 1 for name in ("crop_size", "samples_per_epoch") if getattr(self, name) is not None}
-        for name, minimum in lowest.items():
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < minimum:
-                raise InputError(f"{name}={value!r} cannot be used; give a whole number of at least {minimum}")
-        for name in ("mean", "std"):
-            if len(getattr(self, name)) != 3:
-                raise InputError(f"{name}={list(getattr(self, name))} must have 3 numbers, for red, green and blue")
-        if min(self.std) <= 0:
-            raise InputError(f"std={list(self.std)} must be positive")
+    samples_per_epoch: Count | None = None
+    num_workers: Workers = 0
+    seed: Seed = 0
+    mean: Channels = IMAGENET_MEAN
+    std: Deviations = IMAGENET_STD
 
     def pipeline(self) -> Pipeline:
         """The training pipeline."""

@@ -4,19 +4,23 @@ import logging
 from collections.abc import Mapping, Sequence
 from itertools import islice
 from pathlib import Path
+from typing import Annotated
 
+from common.arguments import Count, CountFromZero, Range, Seed, Share, checked
 from common.errors import InputError
 from kdseg.domains.augmentation import Augmentation
 from kdseg.domains.datamodule import SegmentationData
-from kdseg.domains.dataset import IMAGENET_MEAN, IMAGENET_STD, Loading
+from kdseg.domains.dataset import IMAGENET_MEAN, IMAGENET_STD, Batch, Channels, Deviations, Loading, Side, Workers
 from kdseg.domains.groups import GroupTable
 from kdseg.domains.held_out import Images, Parts, judged_parts, source_names
 from kdseg.domains.labels import check_labels, count_classes
 from kdseg.domains.pairs import FolderDomain, Pair, check_pairs, find_pairs
-from kdseg.domains.sample import DomainData
+from kdseg.domains.sample import IGNORE, DomainData
 from kdseg.domains.split import choose_domains, split_by_group
 
 _log = logging.getLogger(__name__)
+
+Classes = Annotated[int, Range(2, IGNORE)]
 
 
 class FolderData(SegmentationData):
@@ -62,32 +66,33 @@ class FolderData(SegmentationData):
         InputError: if anything above cannot be had from the folder, naming the file and what would do.
     """
 
+    @checked
     def __init__(
         self,
         root: str | Path,
         target: str,
         sources: Sequence[str] | None = None,
         mask_folder: str = "masks",
-        num_classes: int | None = None,
+        num_classes: Classes | None = None,
         class_names: Sequence[str] | None = None,
         group_column: str | None = None,
         name_column: str = "name",
         domain_column: str | None = None,
         metadata: str = "metadata.csv",
         groups_span_domains: bool = True,
-        validation_fraction: float = 0.2,
-        split_seed: int = 0,
-        cache_mib: int = 1024,
-        batch_size: int = 16,
-        eval_batch_size: int = 8,
-        crop_size: int | None = 96,
+        validation_fraction: Share = 0.2,
+        split_seed: Seed = 0,
+        cache_mib: CountFromZero = 1024,
+        batch_size: Batch = 16,
+        eval_batch_size: Batch = 8,
+        crop_size: Side | None = 96,
         augmentation: Augmentation | None = None,
         balanced: bool = True,
-        samples_per_epoch: int | None = None,
-        num_workers: int = 0,
-        seed: int = 0,
-        mean: Sequence[float] = IMAGENET_MEAN,
-        std: Sequence[float] = IMAGENET_STD,
+        samples_per_epoch: Count | None = None,
+        num_workers: Workers = 0,
+        seed: Seed = 0,
+        mean: Channels = IMAGENET_MEAN,
+        std: Deviations = IMAGENET_STD,
         images: Images | None = None,
     ) -> None:
         loading = Loading(

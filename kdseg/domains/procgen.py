@@ -1,24 +1,29 @@
 """Looks of a game as domains: labelled frames from the engine, with nothing to download."""
 
 from collections.abc import Sequence
+from typing import Annotated
 
 import numpy as np
 from rich.console import Console
 from rich.progress import Progress
 
+from common.arguments import Count, Range, Seed, checked
 from common.errors import choice
 from common.procgen import LOOKS, LevelSet
 from common.procgen.labels import LABELLED_GAMES, LabelledFrames, class_names
-from common.procgen.levels import whole_number
 from kdseg.domains.augmentation import Augmentation
 from kdseg.domains.datamodule import SegmentationData
-from kdseg.domains.dataset import IMAGENET_MEAN, IMAGENET_STD, Loading
+from kdseg.domains.dataset import IMAGENET_MEAN, IMAGENET_STD, Batch, Channels, Deviations, Loading, Side, Workers
 from kdseg.domains.held_out import Images, Parts, judged_parts, source_names
 from kdseg.domains.sample import ArrayDomain
 from kdseg.domains.split import choose_domains
 
 # Games played side by side. Frames come from at least as many episodes, so that many levels are met.
 _COPIES = 64
+
+Frames = Annotated[int, Range(1, 1_000_000)]
+FramesOrNone = Annotated[int, Range(0, 1_000_000)]
+FrameSeed = Annotated[int, Range(0, 10_000)]
 
 
 class ProcgenData(SegmentationData):
@@ -40,7 +45,7 @@ class ProcgenData(SegmentationData):
         validation_frames: Validation frames of each source look; 0 for none.
         test_frames: Test frames of the target look.
         stride: Steps of random play between two frames of one episode.
-        frame_seed: Seeds level order and play. Apart from ``seed`` so that runs with different seeds are
+        frame_seed: FrameSeeds level order and play. Apart from ``seed`` so that runs with different seeds are
             trained and judged on the same frames.
         batch_size: See :class:`~kdseg.domains.dataset.Loading`, as for the arguments that follow.
         eval_batch_size: As above.
@@ -59,29 +64,30 @@ class ProcgenData(SegmentationData):
         InputError: if an option cannot be used, before the engine is started.
     """
 
+    @checked
     def __init__(
         self,
         game: str = "coinrun",
         target: str = "generated",
         sources: Sequence[str] | None = None,
         difficulty: str = "easy",
-        first_level: int = 0,
-        level_count: int = 200,
-        train_frames: int = 512,
-        validation_frames: int = 128,
-        test_frames: int = 256,
-        stride: int = 16,
-        frame_seed: int = 0,
-        batch_size: int = 16,
-        eval_batch_size: int = 64,
-        crop_size: int | None = None,
+        first_level: Seed = 0,
+        level_count: Count = 200,
+        train_frames: Frames = 512,
+        validation_frames: FramesOrNone = 128,
+        test_frames: Frames = 256,
+        stride: Count = 16,
+        frame_seed: FrameSeed = 0,
+        batch_size: Batch = 16,
+        eval_batch_size: Batch = 64,
+        crop_size: Side | None = None,
         augmentation: Augmentation | None = None,
         balanced: bool = True,
-        samples_per_epoch: int | None = None,
-        num_workers: int = 0,
-        seed: int = 0,
-        mean: Sequence[float] = IMAGENET_MEAN,
-        std: Sequence[float] = IMAGENET_STD,
+        samples_per_epoch: Count | None = None,
+        num_workers: Workers = 0,
+        seed: Seed = 0,
+        mean: Channels = IMAGENET_MEAN,
+        std: Deviations = IMAGENET_STD,
         images: Images | None = None,
     ) -> None:
         loading = Loading(
@@ -103,10 +109,6 @@ class ProcgenData(SegmentationData):
         else:
             choice(target, LOOKS, "target")
             names = source_names(images)
-        whole_number(frame_seed, "frame_seed", 0, 10_000)
-        counts = {"train_frames": train_frames, "validation_frames": validation_frames, "test_frames": test_frames}
-        for option, count in counts.items():
-            whole_number(count, option, 0 if option == "validation_frames" else 1, 1_000_000)
         seen = LevelSet.seen(first_level, level_count)
         validation = LevelSet.validation(seen, count=level_count)
         held_out = [(look, validation, validation_frames, 1) for look in names if validation_frames]

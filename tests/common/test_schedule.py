@@ -2,6 +2,7 @@
 
 import pytest
 
+from common.errors import InputError
 from common.schedule import LinearSchedule, value_at
 
 
@@ -20,7 +21,7 @@ def test_takes_the_whole_training_unless_told() -> None:
 
 @pytest.mark.parametrize("fraction", [0.0, -0.5, 1.5, float("nan")])
 def test_fraction_out_of_range(fraction: float) -> None:
-    with pytest.raises(ValueError, match=rf"fraction must be in \(0, 1\], got {fraction}"):
+    with pytest.raises(InputError, match=rf"fraction={fraction} must be in \(0, 1\]"):
         LinearSchedule(0.0, 1.0, fraction)
 
 

@@ -221,12 +221,12 @@ def test_whole_images_of_several_sizes_need_a_crop() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"batch_size": 0}, "batch_size=0 cannot be used; give a whole number of at least 1"),
+        ({"batch_size": 0}, r"batch_size=0 must be in \[1, 65536\]"),
         ({"crop_size": -3}, "crop_size=-3"),
         ({"num_workers": -1}, "num_workers=-1"),
         ({"seed": 1.5}, "seed=1.5"),
         ({"samples_per_epoch": 0}, "samples_per_epoch=0"),
-        ({"mean": [0.5]}, "mean=.* must have 3 numbers"),
+        ({"mean": [0.5]}, "mean=.*at least 3 items"),
         ({"std": [0.5, 0.5, 0.0]}, "std=.* must be positive"),
     ],
 )

@@ -248,7 +248,7 @@ def test_truncated_jpeg_is_found(root: Path) -> None:
         ({"target": "night", "sources": ["dusk"]}, "sources='dusk' is not a domain in .*; known: day, night"),
         ({"target": "night", "sources": ["night"]}, "target='night' is among the sources"),
         ({"target": "night", "num_classes": 3, "class_names": ["a", "b"]}, "num_classes=3 but class_names has 2"),
-        ({"target": "night", "num_classes": 1}, "num_classes=1 cannot be used"),
+        ({"target": "night", "num_classes": 1}, r"num_classes=1 must be in \[2, 255\]"),
         ({"target": "night", "mask_folder": "labels"}, "day/labels is not a folder"),
         ({"target": "night", "group_column": "scene"}, "metadata.csv is missing"),
         ({"target": "night", "augmentation": [{"transform": "Flipp"}]}, "'Flipp' is not known"),

@@ -12,11 +12,12 @@ import pytest
 
 from common.evaluation.segmentation import confusion_matrix
 from common.report import theme
-from common.report.escape import in_cell, in_figure, on_page, visible
+from common.report.escape import in_cell, in_figure, on_page
 from common.report.main import main
 from common.report.results import Domain, collect
 from common.runs.folder import Run
 from common.runs.items import item_key
+from common.text import visible
 
 NAMES = ["=$a_$[old]", "-[/x]a|b", "\t50%7C\n\x1b[2J", "_<b>&$"]
 

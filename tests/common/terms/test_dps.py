@@ -186,8 +186,8 @@ def test_samples_need_an_index() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"epsilon": 0.0}, "epsilon=0.0 must be positive and less than concentration=10.0"),
-        ({"concentration": 0.001}, "epsilon=0.01 must be positive and less than concentration=0.001"),
+        ({"epsilon": 0.0}, "epsilon=0.0 must be positive"),
+        ({"concentration": 0.001}, "epsilon=0.01 must be less than concentration=0.001"),
         ({"discount": 0.0}, r"discount=0.0 must be in \(0, 1\]"),
         ({"memory": "disk"}, "memory='disk' is not known; use one of: network, samples"),
         ({"memory": "samples"}, "samples=0 must be the number of training samples"),
