@@ -126,25 +126,21 @@ class Distillation(nn.Module):
 
     def idle(self) -> list[str]:
         """What has not acted in any step of training so far, in words: without it the run would be the same one."""
-        acted = {place: float(most) for place, most in self._acted.items()}
-        nothing = [term for (term, part), most in acted.items() if not part and most == 0]
-        parts = [(term, part) for (term, part), most in acted.items() if part and most == 0 and term not in nothing]
+        nothing = [term for term, part, most in self.acted if not part and most == 0]
+        parts = [(term, part) for term, part, most in self.acted if part and most == 0 and term not in nothing]
         return [
             *(f"{term} added nothing to the loss in any step" for term in nothing),
             *(f"the {part} of {term} touched nothing in any step" for term, part in parts),
         ]
 
-    def get_extra_state(self) -> dict[str, Any]:
-        """What ``state_dict`` keeps beside the tensors."""
-        return {"acted": [[*place, float(most)] for place, most in self._acted.items()]}
+    @property
+    def acted(self) -> list[list[Any]]:
+        """Term, part of it, and the most that it did in any step: for who goes on with a training to set again."""
+        return [[*place, float(most)] for place, most in self._acted.items()]
 
-    def set_extra_state(self, state: dict[str, Any]) -> None:
-        """Take back what :meth:`get_extra_state` gave."""
-        self._acted = {(term, part): torch.tensor(most) for term, part, most in state["acted"]}
-
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        state_dict.setdefault(f"{prefix}_extra_state", {"acted": []})  # of before it was kept
-        super()._load_from_state_dict(state_dict, prefix, *args)
+    @acted.setter
+    def acted(self, acted: list[list[Any]]) -> None:
+        self._acted = {(term, part): torch.tensor(most) for term, part, most in acted}
 
     def needs(self, need: Need) -> bool:
         """Whether any term asks for ``need``."""

@@ -83,6 +83,7 @@ def states(model: DistilledPPO) -> Iterator[tuple[str, Any]]:
     yield "optimizer", model.policy.optimizer.state_dict()
     if model.distillation is not None:
         yield "distillation", model.distillation.state_dict()
+        yield "acted", model.distillation.acted
     if model.averaging is not None:
         yield "averaging", model.averaging.state_dict()
     yield "episodes", [[episode["r"], episode["l"]] for episode in model.ep_info_buffer or []]
