@@ -69,8 +69,8 @@ DECISIONS = (
     ),
     Decision(
         "KDDG: reading",
-        "method/kddg.yaml",
-        "terms.kddg.reading",
+        "kdseg/train.yaml",
+        "strength.reading",
         "student",
         {"student": Candidate("kddg"), "teacher": Candidate("kddg_teacher")},
     ),

@@ -78,6 +78,7 @@ class Grid:
         seeds: Number of seeds.
         settings: Overrides of all cells, teachers included.
         teacher: Overrides of the teachers alone, which may know more than their students.
+        thinned: Whether all of it has the nuclei with a third of fluorescence, not only what is judged on that.
     """
 
     program: Literal["kdseg", "kdrl"]
@@ -86,6 +87,11 @@ class Grid:
     seeds: int
     settings: Sequence[str]
     teacher: Sequence[str] = ()
+    thinned: bool = False
+
+    def thins(self, target: str) -> bool:
+        """Whether the data are thinned where this target is held out."""
+        return self.thinned or target == "fluorescence"
 
     def cells(self) -> list[Cell]:
         """Seeds outermost, so that a grid that is cut short has every method at fewer seeds."""
@@ -127,7 +133,7 @@ GRIDS: Mapping[str, Grid] = {
     ),
     "strength": Grid(
         "kdseg",
-        ("purple_on_white", "fluorescence"),
+        ("purple_on_white", "generated"),
         {"erm": ("method=erm",)}
         | {
             f"kd_w{weight}_t{temperature}": (
@@ -141,6 +147,7 @@ GRIDS: Mapping[str, Grid] = {
         3,
         SEGMENTATION,
         ("trainer.max_steps=1500", *AVERAGING),
+        thinned=True,
     ),
     "buffers": Grid(
         "kdseg",
@@ -160,8 +167,7 @@ def folder(runs: Path, cell: Cell) -> Path:
 
 
 def thinned(nuclei: Path, runs: Path) -> Path:
-    """The nuclei with every third image of fluorescence, for runs judged on it: 541 images would cost two thirds of
-    the grid's time."""
+    """The nuclei with every third image of fluorescence: 541 images would cost two thirds of a grid's time."""
     root = runs / "data" / "thinned"
     if not root.exists():
         building = root.with_name(f"thinned.{os.getpid()}")
@@ -188,7 +194,7 @@ def overrides(grid: Grid, cell: Cell, runs: Path, nuclei: Path | None) -> list[s
     else:
         given += [
             "data=nuclei",
-            f"data.root={nuclei if cell.target != 'fluorescence' else runs / 'data' / 'thinned'}",
+            f"data.root={runs / 'data' / 'thinned' if grid.thins(cell.target) else nuclei}",
             f"data.target={cell.target}",
             "data.batch_size=8",
         ]
@@ -231,7 +237,7 @@ def run_missing(console: Console, name: str, runs: Path, nuclei: Path | None, pr
     """Run what is not finished, teachers first, side by side on one thread each."""
     os.environ["OMP_NUM_THREADS"] = "1"
     grid = GRIDS[name]
-    if nuclei is not None and "fluorescence" in grid.targets:
+    if nuclei is not None and any(grid.thins(target) for target in grid.targets):
         thinned(nuclei, runs)
     teachers = [Cell(target, "teacher", TEACHER_SEED) for target in grid.targets]
     for cells in (teachers, grid.cells()):

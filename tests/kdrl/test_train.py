@@ -167,6 +167,37 @@ def test_the_learning_curve_has_seen_and_unseen_points(student: Run, teacher: Ru
     assert rows(teacher, "progress") == []
 
 
+def test_the_filter_acts_with_the_settings_as_they_are(
+    teacher: Run, call: Call, tiny: list[str], tmp_path: Path
+) -> None:
+    """And so ``kddg`` is another method than ``kd``: part of the states are filtered, and not all."""
+    runs = {}
+    for name in ("kd", "kddg"):
+        arguments = [
+            f"method={name}",
+            f"teacher={teacher.path}",
+            "seed=1",
+            "total_timesteps=4096",
+            "evaluation.looks=[]",
+        ]
+        assert call(train, *tiny, *arguments, f"run_dir={tmp_path / name}").status == 0
+        runs[name] = Run(tmp_path / name)
+    events = EventAccumulator(str(runs["kddg"].path / "tensorboard")).Reload()
+    filtered = [event.value for event in events.Scalars("distillation/kddg/fraction_filtered")]
+    assert any(0 < fraction < 1 for fraction in filtered)
+    assert [run.status().idle for run in runs.values()] == [(), ()]  # type: ignore[union-attr]
+    weights = [load_file(run.checkpoints / "last.safetensors") for run in runs.values()]
+    assert any(not torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
+
+
+def test_what_never_acted_is_said_at_the_end(teacher: Run, call: Call, quick: list[str], tmp_path: Path) -> None:
+    arguments = [f"teacher={teacher.path}", "method=kddg", "strength.reading=student", f"run_dir={tmp_path / 'run'}"]
+    outcome = call(train, *quick, *arguments)
+    assert "warning: the filter of kddg touched nothing in any step" in outcome.out
+    status = Run(tmp_path / "run").status()
+    assert status is not None and status.idle == ("the filter of kddg touched nothing in any step",)
+
+
 def test_scalars_are_there_for_tensorboard(student: Run) -> None:
     events = EventAccumulator(str(student.path / "tensorboard")).Reload()
     tags = set(events.Tags()["scalars"])
@@ -341,7 +372,8 @@ def test_the_console_script_trains(quick: list[str], tmp_path: Path) -> None:
 def test_a_loss_that_is_not_a_number_leaves_the_last_good_weights(
     call: Call, quick: list[str], teacher: Run, tmp_path: Path
 ) -> None:
-    outcome = call(train, *quick, "ppo.ent_coef=nan", f"run_dir={tmp_path / 'run'}")
+    cold = ["method=sd_dropout", "strength.sd_temperature=1e-40"]  # by which logits are divided
+    outcome = call(train, *quick, *cold, f"run_dir={tmp_path / 'run'}")
     assert outcome.status == 3
     assert outcome.err == (
         "error: the loss is nan at step 128; training stopped, the last good weights are in "
@@ -359,7 +391,7 @@ def test_a_loss_that_is_not_a_number_leaves_the_last_good_weights(
 
 def test_weights_that_a_step_has_spoilt_are_not_saved(call: Call, quick: list[str], tmp_path: Path) -> None:
     # The whole rollout is one step: nothing is computed with the policy after it.
-    big = ["ppo.learning_rate=1e30", "ppo.batch_size=128", "ppo.n_epochs=1"]
+    big = ["ppo.learning_rate=1e12", "ppo.batch_size=128", "ppo.n_epochs=1"]
     outcome = call(train, *quick, *big, f"run_dir={tmp_path / 'run'}")
     assert outcome.status == 3
     assert outcome.err == (

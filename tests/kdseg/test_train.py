@@ -251,6 +251,22 @@ def test_a_teacher_that_saw_the_target_is_pointed_out(
     assert "was trained on the target domain purple_on_white" in " ".join(outcome.out.split())
 
 
+@pytest.mark.parametrize(
+    ("threshold", "idle"), [(None, ()), (1 - 1e-12, ("the filter of kddg touched nothing in any step",))]
+)
+def test_whether_the_filter_acted_is_said_at_the_end(
+    teacher: Run, call: Call, tiny: list[str], tmp_path: Path, threshold: float | None, idle: tuple[str, ...]
+) -> None:
+    """With the settings as they are it acts within a minute of training."""
+    given = [] if threshold is None else [f"strength.threshold={threshold}"]
+    arguments = [*given, "method=kddg", f"teacher={teacher.path}", "trainer.max_steps=40", "evaluation.every=0"]
+    outcome = call(train, *tiny, *arguments, f"run_dir={tmp_path / 'run'}")
+    assert (outcome.status, outcome.err) == (0, "")
+    status = Run(tmp_path / "run").status()
+    assert status is not None and status.idle == idle
+    assert ("touched nothing" in outcome.out) == bool(idle)
+
+
 def test_a_multirun_makes_a_run_for_each_value(
     call: Call, tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -299,14 +315,14 @@ def test_weights_that_the_last_step_spoils_are_not_tested(call: Call, tiny: list
 
 def test_a_checkpoint_survives_training_that_diverges_later(call: Call, tiny: list[str], tmp_path: Path) -> None:
     run = Run(tmp_path / "run")
-    # Divergence through a schedule of the task's weight: fine at first, infinite at the end.
+    # Divergence through a schedule of the task's weight: nothing at first, huge later.
     outcome = call(
         train,
         *tiny,
         f"run_dir={run.path}",
         "checkpoint_every=1",
         "optimizer._target_=torch.optim.SGD",
-        "method.task_weight={_target_:common.schedule.LinearSchedule,start:0.0,end:1e39}",
+        "method.task_weight={_target_:common.schedule.LinearSchedule,start:0.0,end:1e12}",
     )
     assert outcome.status == 3
     assert "the last checkpoint of finite weights is in" in outcome.err
