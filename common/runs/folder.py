@@ -8,6 +8,7 @@
     record.jsonl     measured numbers (common.runs.records)
     items.npz        what later statistics need (common.runs.items)
     images.json      which images were trained on and which were held out (segmentation)
+    data.json        what was found in the images' folder, and what was passed over (segmentation)
     checkpoints/     weights as safetensors; while training, the state to go on from
     teachers/        what it takes to load each teacher again, where there were any
     tensorboard/     scalars for TensorBoard
@@ -41,6 +42,7 @@ CONTENTS = {
     "record.jsonl",
     "items.npz",
     "images.json",
+    "data.json",
     "checkpoints",
     "teachers",
     "tensorboard",
@@ -115,6 +117,11 @@ class Run:
     def items_path(self) -> Path:
         """What later statistics need."""
         return self.path / "items.npz"
+
+    @property
+    def findings_path(self) -> Path:
+        """What was found in the images' folder."""
+        return self.path / "data.json"
 
     @property
     def images_path(self) -> Path:

@@ -1,7 +1,7 @@
 """The loaders of one experiment: trained on source domains, judged on a target domain."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import cv2
@@ -10,9 +10,11 @@ from pytorch_lightning import LightningDataModule
 from torch.utils.data import DataLoader, default_collate
 
 from common.errors import InputError
+from common.text import visible
 from kdseg.domains.augmentation import Pipeline
 from kdseg.domains.dataset import Entry, Loading, SegmentationDataset
-from kdseg.domains.draws import SameSizeBatches, TrainingDraws
+from kdseg.domains.draws import SameSizeBatches, TrainingBatches, TrainingDraws
+from kdseg.domains.findings import Findings
 from kdseg.domains.held_out import DomainImages, Images, digests, fingerprints, source_names, trained_on
 from kdseg.domains.sample import DomainData
 
@@ -46,7 +48,7 @@ class SegmentationData(LightningDataModule):
         loading: See :class:`Loading`.
         seen_test: Test images of the source domains; ``None`` means ``validation``.
         images: What a finished run that is judged was trained on.
-        notes: What of the data was passed over, a line each.
+        notes: What of the data was passed over or makes little sense, a line each.
 
     Attributes:
         num_classes: Number of classes.
@@ -60,6 +62,7 @@ class SegmentationData(LightningDataModule):
         test_parts: In the order of :meth:`test_dataloader`'s loaders; the target is first.
         mean, std: The normalisation, per channel, of pixels scaled to [0, 1].
         notes: As given.
+        found: What was found in each domain's folder, where the data come from folders.
     """
 
     in_channels = 3
@@ -83,6 +86,7 @@ class SegmentationData(LightningDataModule):
         self.target_name = target.name
         self.domain_names = list(dict.fromkeys([*self.source_names, self.target_name]))
         self.notes = list(notes)
+        self.found: Mapping[str, Findings] = {}
         self.mean, self.std = tuple(loading.mean), tuple(loading.std)
         self._count = 0
         self._trained_on = images
@@ -100,12 +104,13 @@ class SegmentationData(LightningDataModule):
         self._count += len(dataset)
         return dataset
 
-    def train_dataloader(self, epoch: int = 0, batches: int = 0) -> DataLoader[Entry]:
+    def train_dataloader(self, epoch: int = 0, batches: int = 0, shared: bool = True) -> DataLoader[Entry]:
         """Full batches over the source domains; two calls give the same batches.
 
         Args:
             epoch: The first pass, counted from 0, to go on where an interrupted run ended.
             batches: How many batches of that pass are left out, unread; later passes are whole.
+            shared: Whether the processes of a training on several devices share each batch, or each reads all of it.
         """
         loading = self.loading
         wanted = loading.samples_per_epoch or len(self.train_dataset)
@@ -113,8 +118,15 @@ class SegmentationData(LightningDataModule):
         sizes = [len(domain) for domain in self.train_dataset.domains]
         draws = TrainingDraws(sizes, length, loading.seed, loading.balanced, epoch, batches * loading.batch_size)
         return DataLoader(
-            self.train_dataset, loading.batch_size, sampler=draws, collate_fn=_collate, **self._worker_options()
+            self.train_dataset,
+            batch_sampler=TrainingBatches(draws, loading.batch_size, shared),
+            collate_fn=_collate,
+            **self._worker_options(),
         )
+
+    def whole_batches(self) -> DataLoader[Entry]:
+        """The same batches for every process of a training, for statistics that all must agree on."""
+        return self.train_dataloader(shared=False)
 
     def val_dataloader(self) -> list[DataLoader[Entry]]:
         """A loader for each of ``validation_parts``."""
@@ -167,12 +179,14 @@ class SegmentationData(LightningDataModule):
         sources = ", ".join(f"{domain.name} {len(domain)}" for domain in self.train_dataset.domains)
         validation = ", ".join(f"{part.domain} {len(part.dataset)}" for part in self.validation_parts) or "none"
         tests = ", ".join(f"{part.domain} {len(part.dataset)}" for part in self.test_parts)
-        lines = [f"train: {sources}", f"validation: {validation}", f"test: {tests} images, {self.num_classes} classes"]
+        lines = [f"{domain}: {found.line()}" for domain, found in self.found.items()]
+        lines += [f"train: {sources}", f"validation: {validation}", f"test: {tests} images, {self.num_classes} classes"]
         images = self.images()
         trained, target = trained_on(images), images[self.target_name].test.values()
         if overlap := sum(found.image in trained for found in target):
             lines.append(f"warning: {overlap} of {len(target)} test images of {self.target_name} are also trained on")
-        return "\n".join(lines)
+        lines += [f"warning: {note}" for note in self.notes]
+        return "\n".join(visible(line) for line in lines)
 
 
 def _one_thread(worker: int) -> None:

@@ -2,9 +2,13 @@
 
 from collections.abc import Iterator, Sequence
 from itertools import islice
+from typing import Any
 
 import numpy as np
-from torch.utils.data import Sampler
+import torch.distributed as dist
+from torch.utils.data import BatchSampler, Sampler
+
+from common.errors import InputError
 
 Draw = tuple[int, int]
 """Index of an image in its data set, and the running number of this draw, counted over all epochs.
@@ -74,8 +78,57 @@ def _passes(start: int, size: int, rng: np.random.Generator) -> Iterator[int]:
         yield from (start + int(offset) for offset in rng.permutation(size))
 
 
+class TrainingBatches(BatchSampler):
+    """Batches of training draws, of which every process of a training takes its own share.
+
+    A batch is that of the whole training, however many processes there are: what is trained does not depend on their
+    number. Their shares are disjoint and equally large.
+
+    Args:
+        draws: The order.
+        batch_size: Images of a batch, over all processes.
+        shared: Whether processes share a batch, or each has the whole of it.
+
+    Raises:
+        InputError: when iterated, a batch that cannot be shared equally.
+    """
+
+    def __init__(self, draws: TrainingDraws, batch_size: int, shared: bool = True) -> None:
+        super().__init__(draws, batch_size, drop_last=True)  # type: ignore[arg-type]  # draws, where torch has indices
+        self.shared = shared
+
+    def __iter__(self) -> Iterator[list[Any]]:
+        rank, count = process_of() if self.shared else (0, 1)
+        check_shares(self.batch_size, count)
+        share = self.batch_size // count
+        for batch in super().__iter__():
+            yield batch[rank * share : (rank + 1) * share]
+
+
+def process_of() -> tuple[int, int]:
+    """Which process of a training this is, and how many there are."""
+    if dist.is_available() and dist.is_initialized():
+        return dist.get_rank(), dist.get_world_size()
+    return 0, 1
+
+
+def check_shares(batch_size: int, count: int) -> None:
+    """Raise unless so many processes can share a batch.
+
+    Raises:
+        InputError: naming a size that they can.
+    """
+    if batch_size % count:
+        raise InputError(
+            f"data.batch_size={batch_size} is that of all {count} devices, which cannot share it equally; use"
+            f" {max(1, round(batch_size / count)) * count}"
+        )
+
+
 class SameSizeBatches(Sampler[list[int]]):
     """Batches of images of one size, so that whole images can be stacked without touching them.
+
+    Processes take turns: each image is in a batch of one of them, and some may have a batch more than others.
 
     Args:
         sizes: Height and width of each image.
@@ -93,8 +146,12 @@ class SameSizeBatches(Sampler[list[int]]):
             step = max(1, min(batch_size, pixels // (height * width)))
             self._batches += [indices[start : start + step] for start in range(0, len(indices), step)]
 
+    def _mine(self) -> list[list[int]]:
+        rank, count = process_of()
+        return self._batches[rank::count]
+
     def __len__(self) -> int:
-        return len(self._batches)
+        return len(self._mine())
 
     def __iter__(self) -> Iterator[list[int]]:
-        return iter(self._batches)
+        return iter(self._mine())

@@ -6,29 +6,37 @@ from itertools import islice
 from pathlib import Path
 from typing import Annotated
 
-from common.arguments import Count, CountFromZero, Range, Seed, Share, checked
+import pydantic
+
+from common.arguments import Count, CountFromZero, Range, Seed, Share, checked, each_once
 from common.errors import InputError
 from kdseg.domains.augmentation import Augmentation
 from kdseg.domains.datamodule import SegmentationData
 from kdseg.domains.dataset import IMAGENET_MEAN, IMAGENET_STD, Batch, Channels, Deviations, Loading, Side, Workers
+from kdseg.domains.findings import findings
 from kdseg.domains.groups import GroupTable
 from kdseg.domains.held_out import Images, Parts, judged_parts, source_names
-from kdseg.domains.labels import check_labels, count_classes
-from kdseg.domains.pairs import FolderDomain, Pair, check_pairs, find_pairs
+from kdseg.domains.images import ValueRange, check_brightness
+from kdseg.domains.labels import added, check_labels, check_sense, count_classes
+from kdseg.domains.masks import Digits, MaskValue, make_label_map
+from kdseg.domains.pairs import FolderDomain, Found, Reading, check_pairs, find_pairs
 from kdseg.domains.sample import IGNORE, DomainData
 from kdseg.domains.split import choose_domains, split_by_group
 
 _log = logging.getLogger(__name__)
 
 Classes = Annotated[int, Range(2, IGNORE)]
+Names = Annotated[Sequence[str], pydantic.AfterValidator(each_once)]
 
 
 class FolderData(SegmentationData):
     """Leave one domain out of a folder of domains.
 
     Every domain is a folder ``root/<domain>/`` with ``images/`` and ``masks/`` (see ``mask_folder``). An image
-    (grey or colour, 8 bits a channel, any size) and its mask have the same name, suffix aside. A mask has one
-    8-bit channel of class indices; 255 is ignored. All files that take part are decoded once at construction.
+    (grey or colour, any depth and size) and its mask have the same name, suffix aside. A mask holds class indices, and
+    255 is ignored, unless ``mask_values`` or ``colour_map`` say what its values stand for. All files that take part are
+    decoded once at construction, by what they are and not by their names; see :func:`~kdseg.domains.images.read_image`
+    and :func:`~kdseg.domains.masks.read_mask`.
 
     Images of one group stay on one side of the split into training and validation. Where a group of the
     target domain also occurs in a source domain, its images there are left out (with a warning).
@@ -39,7 +47,12 @@ class FolderData(SegmentationData):
         sources: Domains to train on; ``None`` means all others.
         mask_folder: Name of the folder with the masks.
         num_classes: Number of classes; ``None`` counts up to the highest class index in the sources' masks.
-        class_names: Their names; ``None`` means ``class_0``, ``class_1``, ...
+        class_names: Their names; ``None`` means those of the mapping below, or ``class_0``, ``class_1``, ...
+        mask_values: What the values of masks stand for, value → name: ``{0: background, 255: nucleus}``. The name
+            ``ignore`` is for what belongs to no class; a value that occurs and is not named is an error.
+        colour_map: The same for masks of colours: ``{"000000": background, "ff0000": nucleus}``, or ``255/0/0``.
+        value_range: What is black and what is white in images of more than 8 bits a channel. ``None`` takes [0, 65535]
+            for 16 bits and [0, 1] for floating-point numbers, and raises where the images would be nearly black.
         group_column: Column of ``metadata`` that names an image's group; ``None`` makes every image its own.
         name_column: Column of ``metadata`` with the image's file name.
         domain_column: Column of ``metadata`` with the domain; ``None`` if names are unique over all domains.
@@ -74,7 +87,10 @@ class FolderData(SegmentationData):
         sources: Sequence[str] | None = None,
         mask_folder: str = "masks",
         num_classes: Classes | None = None,
-        class_names: Sequence[str] | None = None,
+        class_names: Names | None = None,
+        mask_values: Mapping[MaskValue, str] | None = None,
+        colour_map: Mapping[Digits | str, str] | None = None,
+        value_range: ValueRange | None = None,
         group_column: str | None = None,
         name_column: str = "name",
         domain_column: str | None = None,
@@ -110,26 +126,65 @@ class FolderData(SegmentationData):
         loading.pipeline()  # a mistake in it should be found before hundreds of files are read
         folder, notes = Path(root).expanduser(), list[str]()
         table = GroupTable(folder / metadata, group_column, name_column, domain_column) if group_column else None
-        pairs: dict[str, Sequence[Pair]]
+        label_map = make_label_map(mask_values, colour_map, class_names)
+        class_names = class_names if label_map is None else label_map.names
+        reading = Reading(_checked_range(value_range), label_map)
         if images is None:
-            names = choose_domains(domains_in(folder), target, sources, f"in {folder}")
-            pairs = {name: find_pairs(folder, name, mask_folder) for name in [*names, target]}
+            chosen = choose_domains(domains_in(folder), target, sources, f"in {folder}")
+            found = {name: find_pairs(folder, name, mask_folder) for name in [*chosen, target]}
         else:
-            pairs = _listed_pairs(folder, target, mask_folder, images, notes)
+            found = _listed_pairs(folder, target, mask_folder, images, notes)
             if table and not table.path.exists():
                 table = None
                 notes.append(f"{metadata} is not in {folder}: every image counts as a group of its own")
-        domains = _read(pairs, table, groups_span_domains, cache_mib * 2**20)
-        entries = {name: domain.checked for name, domain in domains.items()}
-        found = [entry.highest_label for name in domains if name != target for entry in entries[name]]
-        count = count_classes(num_classes, class_names, max(found, default=-1))
-        check_labels([entry for checked in entries.values() for entry in checked], count)
+        domains = _read(found, table, groups_span_domains, cache_mib * 2**20, reading)
+        named = _check_masks(domains, target, num_classes, class_names, images is None, notes)
+        notes += _check_values(domains)
         if images is None:
             parts = _split(domains, target, validation_fraction, split_seed)
+            parts["notes"] = notes
         else:
             parts = judged_parts(domains, target, images, notes)
-        named = class_names or [f"class_{index}" for index in range(count)]
         super().__init__(**parts, class_names=named, loading=loading)
+        self.found = {
+            name: findings(domain.checked, named, found[name].passed_over)
+            for name, domain in domains.items()
+            if domain.checked
+        }
+
+
+def _checked_range(value_range: ValueRange | None) -> ValueRange | None:
+    if value_range is not None and not value_range[0] < value_range[1]:
+        raise InputError(f"value_range={list(value_range)} must be what is black, then what is white, as two numbers")
+    return value_range
+
+
+def _check_masks(
+    domains: Mapping[str, FolderDomain],
+    target: str,
+    num_classes: int | None,
+    class_names: Sequence[str] | None,
+    trains: bool,
+    notes: list[str],
+) -> list[str]:
+    """The names of the classes, if the masks fit them."""
+    counts = {name: added([entry.labels for entry in domain.checked]) for name, domain in domains.items()}
+    sources = {name: count for name, count in counts.items() if name != target}
+    count = count_classes(num_classes, class_names, added(list(sources.values())))
+    check_labels([entry for domain in domains.values() for entry in domain.checked], count)
+    names = list(class_names or [f"class_{index}" for index in range(count)])
+    if trains:
+        notes += check_sense(sources, (target, counts[target]), names)
+    return names
+
+
+def _check_values(domains: Mapping[str, FolderDomain]) -> list[str]:
+    lines = []
+    for name, domain in domains.items():
+        entries = domain.checked
+        line = check_brightness(name, [entry.brightest for entry in entries], [entry.clipped for entry in entries])
+        lines += [line] if line else []
+    return lines
 
 
 def domains_in(root: Path) -> list[str]:
@@ -146,38 +201,39 @@ def domains_in(root: Path) -> list[str]:
     return names
 
 
-def _listed_pairs(
-    root: Path, target: str, mask_folder: str, images: Images, notes: list[str]
-) -> dict[str, Sequence[Pair]]:
+def _listed_pairs(root: Path, target: str, mask_folder: str, images: Images, notes: list[str]) -> dict[str, Found]:
     """All pairs of a target that was not trained on, and of the source domains in ``root`` those held out."""
     sources = source_names(images)
     known = domains_in(root)
     if target not in known:
         raise InputError(f"target={target!r} is not a domain in {root}; known: {', '.join(known)}")
-    pairs: dict[str, Sequence[Pair]] = {}
+    listed: dict[str, Found] = {}
     for name in sources:
         used = images[name]
         if name not in known:
             notes.append(f"{name}: not in {root}, so its {len(used.test)} held-out images are passed over")
             continue
         found = find_pairs(root, name, mask_folder)
-        pairs[name] = [pair for pair in found if pair.name in used.test]
-        if others := sum(pair.name not in used.train and pair.name not in used.test for pair in found):
+        listed[name] = Found([pair for pair in found.pairs if pair.name in used.test], found.passed_over)
+        if others := sum(pair.name not in used.train and pair.name not in used.test for pair in found.pairs):
             notes.append(f"{name}: {others} images are passed over that the run neither trained on nor held out")
-    return pairs if target in sources else pairs | {target: find_pairs(root, target, mask_folder)}
+    return listed if target in sources else listed | {target: find_pairs(root, target, mask_folder)}
 
 
 def _read(
-    pairs: Mapping[str, Sequence[Pair]], table: GroupTable | None, groups_span_domains: bool, cache: int
+    found: Mapping[str, Found], table: GroupTable | None, groups_span_domains: bool, cache: int, reading: Reading
 ) -> dict[str, FolderDomain]:
     groups = {}
-    for name, found in pairs.items():
-        stems = [pair.name for pair in found]
+    for name, one in found.items():
+        stems = [pair.name for pair in one.pairs]
         given = table.groups_of(name, stems) if table else stems
         # Unrelated domains may count their images, or their groups, from 1 each.
         groups[name] = given if table and groups_span_domains else [f"{name}/{group}" for group in given]
-    checked = iter(check_pairs([pair for found in pairs.values() for pair in found], cache))
-    return {name: FolderDomain(name, list(islice(checked, len(found))), groups[name]) for name, found in pairs.items()}
+    checked = iter(check_pairs([pair for one in found.values() for pair in one.pairs], cache, reading))
+    return {
+        name: FolderDomain(name, list(islice(checked, len(one.pairs))), groups[name], reading)
+        for name, one in found.items()
+    }
 
 
 def _split(domains: Mapping[str, FolderDomain], target: str, fraction: float, seed: int) -> Parts:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from common.errors import InputError
-from kdseg.domains.images import IMAGE_SUFFIXES
+from kdseg.domains.decode import SUFFIXES
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,7 +81,7 @@ class GroupTable:
                 f"{self.path}:{line} has no {self.name_column if group else self.group_column}; fill it in"
             )
         # Not Path.stem: names without a suffix may hold dots.
-        stem = next((name[: -len(end)] for end in IMAGE_SUFFIXES if name.lower().endswith(end)), name)
+        stem = next((name[: -len(end)] for end in SUFFIXES if name.lower().endswith(end)), name)
         if groups.setdefault((domain, stem), group) != group:
             hint = "" if self.domain_column else "; if names repeat between domains, set domain_column"
             raise InputError(f"{self.path}:{line} gives image {name!r} a second group {group!r}{hint}")

@@ -1,83 +1,107 @@
-"""Reading images and index masks from disk, strictly."""
+"""Images of any depth as the 8-bit colours that networks are trained on."""
 
-import io
-import struct
-import zlib
+import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
 
+from common.arguments import Number
 from common.errors import InputError
-from kdseg.domains.sample import IGNORE
+from kdseg.domains.decode import Decoded, decode
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
-# No JPEG: its compression invents labels along every edge.
-MASK_SUFFIXES = (".png", ".tif", ".tiff", ".bmp")
+ValueRange = tuple[Number, Number]
+"""What becomes black and what becomes white."""
 
-_GREY = ("1", "L", "LA")
-_COLOUR = ("P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")
-_BROKEN = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
+_FULL = 2**16 - 1
 
 
-def read_image(path: Path) -> NDArray[np.uint8]:
-    """Read an 8-bit image; alpha is dropped, and an EXIF orientation is not applied.
+@dataclasses.dataclass(frozen=True)
+class Image:
+    """An image as it is trained on, and what it was.
 
-    Returns:
-        ``uint8 [H, W]`` if the file is grey, else ``uint8 [H, W, 3]``, RGB.
+    Attributes:
+        pixels: ``uint8 [H, W]`` if the file is grey, else ``uint8 [H, W, 3]``, RGB.
+        kind: What the file was, for people.
+        brightest: Its highest value, where a range of more than 8 bits was taken whole.
+        clipped: Share of values that lie outside the range that was given.
+    """
+
+    pixels: NDArray[np.uint8]
+    kind: str
+    brightest: int | None = None
+    clipped: float = 0.0
+
+
+def read_image(path: Path, value_range: ValueRange | None = None) -> Image:
+    """Read an image: upright as its EXIF orientation says, with 8 bits a channel, and without alpha.
+
+    Args:
+        path: The file; what it is decides, not its name.
+        value_range: What becomes 0 and 255 of files with more than 8 bits a channel. ``None`` takes [0, 65535] for 16
+            bits and [0, 1] for floating-point numbers.
 
     Raises:
-        InputError: if the file cannot be decoded to its end or has more than 8 bits a channel.
+        InputError: it cannot be decoded to its end, or its values have no range.
     """
-    with _decode(path) as image:
-        if image.mode in _GREY:
-            return np.asarray(image.convert("L"))
-        if image.mode not in _COLOUR:
-            raise InputError(f"{path}: images of mode {image.mode} are not read; convert it to 8 bits a channel")
-        if "transparency" in image.info:
-            image = image.convert("RGBA")
-        return np.asarray(image.convert("RGB"))
+    decoded = decode(path)
+    pixels = decoded.pixels
+    if decoded.palette is not None:
+        return Image(decoded.palette[pixels], decoded.kind)
+    if pixels.dtype == bool:
+        return Image(np.where(pixels, 255, 0).astype(np.uint8), decoded.kind)
+    if pixels.dtype == np.uint8:
+        return Image(pixels, decoded.kind)
+    return _scaled(path, decoded, value_range)
 
 
-def read_mask(path: Path) -> NDArray[np.uint8]:
-    """Read a mask whose pixel values (palette indices, if it has a palette) are class indices.
+def _scaled(path: Path, decoded: Decoded, value_range: ValueRange | None) -> Image:
+    pixels, brightest = decoded.pixels, None
+    if not np.isfinite(pixels).all():
+        raise InputError(f"{path} holds values that are not finite; replace them, or the file")
+    if value_range is None:
+        value_range = _whole_range(path, pixels)
+        brightest = int(pixels.max()) if pixels.dtype == np.uint16 else None
+    low, high = value_range
+    fractions = (pixels.astype(np.float64) - low) / (high - low)
+    clipped = float(np.mean((fractions < 0) | (fractions > 1)))
+    scaled = np.rint(np.clip(fractions, 0, 1) * 255).astype(np.uint8)
+    return Image(scaled, f"{decoded.kind}, [{low:g}, {high:g}] as 8 bits", brightest, clipped)
 
-    Returns:
-        ``uint8 [H, W]``.
+
+def _whole_range(path: Path, pixels: NDArray[Any]) -> ValueRange:
+    if pixels.dtype == np.uint16:
+        return 0, _FULL
+    low, high = pixels.min(), pixels.max()
+    if pixels.dtype.kind == "f" and low >= 0 and high <= 1:
+        return 0, 1
+    what = "floating-point numbers" if pixels.dtype.kind == "f" else "numbers of more than 16 bits"
+    raise InputError(
+        f"{path} holds {what} from {low:g} to {high:g}; say which is black and which is white, such as"
+        f" data.value_range=[{low:g},{high:g}] (one range for all images)"
+    )
+
+
+def check_brightness(domain: str, brightest: Sequence[int | None], clipped: Sequence[float]) -> str | None:
+    """Raise where the images of a domain would be nearly black; or say that a range cuts much off.
+
+    Args:
+        domain: Its name.
+        brightest: Of every image, see :class:`Image`.
+        clipped: As above.
 
     Raises:
-        InputError: if the file cannot be decoded to its end or is not 8-bit with a single channel.
+        InputError: with the range to give.
     """
-    with _decode(path) as image:
-        if image.mode not in ("1", "L", "P"):
-            raise InputError(
-                f"{path}: mask of mode {image.mode}; a mask must have one 8-bit channel of class indices"
-                " (0, 1, ..., 255 = ignored), so translate colours or wider integers to indices first"
-            )
-        return np.asarray(image).astype(np.uint8, copy=False)
-
-
-def highest_label(mask: NDArray[np.uint8]) -> int:
-    """Highest class index in a mask; -1 if every pixel is ignored."""
-    labelled = mask[mask != IGNORE]
-    return int(labelled.max()) if labelled.size else -1
-
-
-def _decode(path: Path) -> Image.Image:
-    try:
-        content = path.read_bytes()
-        # Two looks are needed: verify() finds a PNG that misses its last chunks, which decoding forgives;
-        # decoding finds truncated JPEGs and BMPs, which verify() does not look into.
-        with Image.open(io.BytesIO(content)) as image:
-            image.verify()
-        image = Image.open(io.BytesIO(content))
-        # Pillow stretches grey values of 2 and 4 bits to 0..255, which would turn class 1 into 85 or 17.
-        packed = image.mode == "L" and any("L;" in str(tile[3]) for tile in image.tile)
-        image.load()
-    except _BROKEN as error:
-        reason = "not an image" if isinstance(error, UnidentifiedImageError) else " ".join(str(error).split())
-        raise InputError(f"{path} cannot be read ({reason}); it may be truncated: replace or remove it") from error
-    if packed:
-        raise InputError(f"{path} has less than 8 bits a pixel; save it with 8 bits")
-    return image
+    highest = max((one for one in brightest if one is not None), default=_FULL)
+    if highest <= _FULL // 8:
+        white = 2 ** max(highest, 1).bit_length() - 1
+        raise InputError(
+            f"domain {domain!r}: the values of its 16-bit images end at {highest} of {_FULL}, so they would be nearly"
+            f" black; give data.value_range=[0,{white}] (or [0,{_FULL}] if they are)"
+        )
+    if clipped and (share := float(np.mean(clipped))) > 0.05:
+        return f"{domain}: {100 * share:.0f} % of the values lie outside data.value_range and are cut off"
+    return None

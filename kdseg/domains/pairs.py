@@ -1,6 +1,7 @@
 """One domain's folder: its images and masks, paired by name and checked to the last byte."""
 
 import dataclasses
+import functools
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,13 +13,33 @@ from rich.console import Console
 from rich.progress import Progress
 
 from common.errors import InputError
+from kdseg.domains.decode import SUFFIXES
 from kdseg.domains.digests import Digest, digest_of
-from kdseg.domains.images import IMAGE_SUFFIXES, MASK_SUFFIXES, highest_label, read_image, read_mask
+from kdseg.domains.images import ValueRange, read_image
+from kdseg.domains.masks import LabelMap, read_mask
 from kdseg.domains.sample import DomainData, Item
 
 Pixels = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 
 _PROGRESS_FROM = 200  # files; below that it is over before it could be read
+_NAMES_SHOWN = 3
+
+
+@dataclasses.dataclass(frozen=True)
+class Reading:
+    """How files become arrays.
+
+    Attributes:
+        value_range: See :func:`~kdseg.domains.images.read_image`.
+        label_map: See :func:`~kdseg.domains.masks.read_mask`.
+    """
+
+    value_range: ValueRange | None = None
+    label_map: LabelMap | None = None
+
+    def __call__(self, pair: "Pair") -> Pixels:
+        """Image ``uint8 [H, W]`` or ``[H, W, 3]`` and mask ``uint8 [H, W]``."""
+        return read_image(pair.image, self.value_range).pixels, read_mask(pair.mask, self.label_map).labels
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,16 +60,24 @@ class CheckedPair:
         pair: Where it lies.
         height: Pixels.
         width: Pixels.
-        highest_label: Highest class index in the mask, -1 if all of it is ignored.
+        labels: ``int64 [256]``, how many pixels of the mask have each value; 255 is ignored.
         digest: What stands for image and mask.
-        pixels: Image and mask as decoded, if they are kept in memory.
+        image_kind: What the image was, for people.
+        mask_kind: What the mask was.
+        brightest: See :class:`~kdseg.domains.images.Image`.
+        clipped: As there.
+        pixels: Image and mask as read, if they are kept in memory.
     """
 
     pair: Pair
     height: int
     width: int
-    highest_label: int
+    labels: NDArray[np.int64]
     digest: Digest
+    image_kind: str
+    mask_kind: str
+    brightest: int | None
+    clipped: float
     pixels: Pixels | None
 
 
@@ -59,17 +88,18 @@ class FolderDomain(DomainData):
         name: Name of the domain.
         checked: Its images.
         groups: Group of each image.
+        reading: How files become arrays, as when they were checked.
     """
 
-    def __init__(self, name: str, checked: Sequence[CheckedPair], groups: Sequence[str]) -> None:
+    def __init__(self, name: str, checked: Sequence[CheckedPair], groups: Sequence[str], reading: Reading) -> None:
         entries = zip(checked, groups, strict=True)
         super().__init__(name, [Item(entry.pair.name, group, entry.height, entry.width) for entry, group in entries])
-        self.checked = list(checked)
+        self.checked, self.reading = list(checked), reading
 
     def read(self, position: int) -> Pixels:
         """See :meth:`DomainData.read`."""
         entry = self.checked[position]
-        image, mask = entry.pixels or (read_image(entry.pair.image), read_mask(entry.pair.mask))
+        image, mask = entry.pixels or self.reading(entry.pair)
         if image.ndim == 2:
             image = np.repeat(image[:, :, None], 3, axis=2)
         return image, mask
@@ -79,18 +109,29 @@ class FolderDomain(DomainData):
         return self.checked[position].digest
 
 
-def find_pairs(root: Path, domain: str, mask_folder: str = "masks") -> list[Pair]:
-    """List ``root/domain/images/*`` with ``root/domain/<mask_folder>/*``, matched by name without suffix.
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """What a domain's folder holds.
 
-    Returns:
-        Pairs sorted by name.
+    Attributes:
+        pairs: Sorted by name.
+        passed_over: What is no image or mask, a line for each reason.
+    """
+
+    pairs: Sequence[Pair]
+    passed_over: Sequence[str]
+
+
+def find_pairs(root: Path, domain: str, mask_folder: str = "masks") -> Found:
+    """List ``root/domain/images/*`` with ``root/domain/<mask_folder>/*``, matched by name without suffix.
 
     Raises:
         InputError: if a folder is missing or empty, an image has no mask or a mask no image, or a name
             occurs twice.
     """
-    images = _files(root / domain / "images", IMAGE_SUFFIXES, "image")
-    masks = _files(root / domain / mask_folder, MASK_SUFFIXES, "mask")
+    passed_over: list[str] = []
+    images = _files(root / domain / "images", "image", passed_over)
+    masks = _files(root / domain / mask_folder, "mask", passed_over)
     for found, others, missing in ((images, masks, "mask"), (masks, images, "image")):
         if alone := sorted(found.keys() - others.keys()):
             more = f" (and {len(alone) - 1} more)" if len(alone) > 1 else ""
@@ -98,36 +139,54 @@ def find_pairs(root: Path, domain: str, mask_folder: str = "masks") -> list[Pair
             raise InputError(
                 f"{found[alone[0]]} has no {missing} of that name in {folder}{more}; add it or remove this file"
             )
-    return [Pair(domain, name, images[name], masks[name]) for name in sorted(images)]
+    return Found([Pair(domain, name, images[name], masks[name]) for name in sorted(images)], passed_over)
 
 
-def _files(folder: Path, suffixes: Sequence[str], what: str) -> dict[str, Path]:
+def _files(folder: Path, what: str, passed_over: list[str]) -> dict[str, Path]:
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder; a domain needs <root>/<domain>/images and its masks beside it")
     found: dict[str, Path] = {}
+    others: dict[str, list[str]] = {}
     for path in sorted(folder.iterdir()):
-        if path.name.startswith(".") or not path.is_file():
-            continue
-        if path.suffix.lower() not in suffixes:
-            if path.suffix.lower() in IMAGE_SUFFIXES:
-                raise InputError(
-                    f"{path}: {path.suffix} is lossy or unusual for a {what}; use one of: {', '.join(suffixes)}"
-                )
-            continue
-        if path.stem in found:
+        if reason := _passed_over(path):
+            others.setdefault(reason, []).append(path.name)
+        elif path.stem in found:
             raise InputError(f"{path} and {found[path.stem].name} have the same name; keep one of them")
-        found[path.stem] = path
+        else:
+            found[path.stem] = path
+    listed = [f"{len(names)} {reason} ({_named(names)})" for reason, names in others.items()]
     if not found:
-        raise InputError(f"{folder} holds no {what}; put files there that end in: {', '.join(suffixes)}")
+        held = f"; it has {', '.join(listed)}" if listed else ""
+        raise InputError(f"{folder} holds no {what}{held}; put files there that end in: {', '.join(SUFFIXES)}")
+    passed_over += [f"{folder.name}: {line}" for line in listed]
     return found
 
 
-def check_pairs(pairs: Sequence[Pair], cache_bytes: int) -> list[CheckedPair]:
+def _passed_over(path: Path) -> str | None:
+    """Why this is no image and no mask."""
+    if path.name.startswith("."):
+        return "hidden"
+    if path.is_dir():
+        return "folders"
+    if path.is_symlink() and not path.exists():
+        return "broken links"
+    if not path.is_file():
+        return "neither files nor folders"
+    return None if path.suffix.lower() in SUFFIXES else "of another type"
+
+
+def _named(names: Sequence[str]) -> str:
+    more = [f"{len(names) - _NAMES_SHOWN} more"] if len(names) > _NAMES_SHOWN else []
+    return ", ".join([*names[:_NAMES_SHOWN], *more])
+
+
+def check_pairs(pairs: Sequence[Pair], cache_bytes: int, reading: Reading) -> list[CheckedPair]:
     """Decode every image and mask once, several at a time; show a progress bar if there are many.
 
     Args:
         pairs: What to check.
         cache_bytes: Keep decoded pixels in memory until this much is taken.
+        reading: How files become arrays.
 
     Raises:
         InputError: if a file cannot be used, or an image and its mask differ in size.
@@ -135,7 +194,7 @@ def check_pairs(pairs: Sequence[Pair], cache_bytes: int) -> list[CheckedPair]:
     checked = []
     with Progress(console=Console(stderr=True), transient=True, disable=2 * len(pairs) <= _PROGRESS_FROM) as progress:
         bar = progress.add_task("reading images", total=len(pairs))
-        for entry in _check_in_threads(pairs):
+        for entry in _check_in_threads(pairs, reading):
             pixels = entry.pixels
             assert pixels is not None
             size = pixels[0].nbytes + pixels[1].nbytes
@@ -148,18 +207,31 @@ def check_pairs(pairs: Sequence[Pair], cache_bytes: int) -> list[CheckedPair]:
     return checked
 
 
-def _check_in_threads(pairs: Sequence[Pair]) -> Iterator[CheckedPair]:
+def _check_in_threads(pairs: Sequence[Pair], reading: Reading) -> Iterator[CheckedPair]:
     threads = min(8, os.cpu_count() or 1)
     # In portions: a pool decodes as fast as it can, and results that nobody has taken yet fill the memory.
-    portion = 16 * threads
+    portion, check = 16 * threads, functools.partial(_check, reading=reading)
     with ThreadPoolExecutor(threads) as pool:
         for start in range(0, len(pairs), portion):
-            yield from pool.map(_check, pairs[start : start + portion])
+            yield from pool.map(check, pairs[start : start + portion])
 
 
-def _check(pair: Pair) -> CheckedPair:
-    image, mask = read_image(pair.image), read_mask(pair.mask)
-    if image.shape[:2] != mask.shape:
-        sizes = [f"{shape[1]}x{shape[0]}" for shape in (image.shape, mask.shape)]
-        raise InputError(f"{pair.image} is {sizes[0]} but {pair.mask} is {sizes[1]} pixels; they must be equal")
-    return CheckedPair(pair, mask.shape[0], mask.shape[1], highest_label(mask), digest_of(image, mask), (image, mask))
+def _check(pair: Pair, reading: Reading) -> CheckedPair:
+    image, mask = read_image(pair.image, reading.value_range), read_mask(pair.mask, reading.label_map)
+    pixels = image.pixels, mask.labels
+    if pixels[0].shape[:2] != pixels[1].shape:
+        sizes = [f"{shape[1]}x{shape[0]}" for shape in (pixels[0].shape, pixels[1].shape)]
+        turned = " (turned upright)" if "turned" in image.kind + mask.kind else ""
+        raise InputError(f"{pair.image} is {sizes[0]} but {pair.mask} is {sizes[1]} pixels{turned}; they must be equal")
+    return CheckedPair(
+        pair,
+        height=pixels[1].shape[0],
+        width=pixels[1].shape[1],
+        labels=np.bincount(pixels[1].ravel(), minlength=256),
+        digest=digest_of(*pixels),
+        image_kind=image.kind,
+        mask_kind=mask.kind,
+        brightest=image.brightest,
+        clipped=image.clipped,
+        pixels=pixels,
+    )

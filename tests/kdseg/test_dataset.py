@@ -81,7 +81,7 @@ def test_epochs_differ_and_can_be_entered_anywhere(workers: int) -> None:
     first, second = list(loader), list(loader)
     assert not equal(first, second)
     resumed = nuclei().train_dataloader()
-    resumed.sampler.set_epoch(1)  # type: ignore[attr-defined]
+    resumed.batch_sampler.sampler.set_epoch(1)  # type: ignore[union-attr]
     assert equal(second, list(resumed))
 
 
@@ -115,7 +115,7 @@ def test_a_loader_goes_on_under_a_trainer_that_sets_the_pass(workers: int) -> No
     resumed = data(num_workers=workers).train_dataloader(epoch=1, batches=3)
     found = []
     for epoch in (1, 2, 3):
-        resumed.sampler.set_epoch(epoch)  # type: ignore[attr-defined]
+        resumed.batch_sampler.sampler.set_epoch(epoch)  # type: ignore[union-attr]
         found += list(resumed)
     assert equal(whole[8:], found)
 

@@ -1,5 +1,4 @@
 import shutil
-import zlib
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +11,6 @@ from PIL import Image
 
 from common.errors import InputError
 from kdseg.domains.folder import FolderData, domains_in
-from kdseg.domains.images import read_image, read_mask
 
 NUCLEI = Path(__file__).parents[1] / "data" / "nuclei"
 GROUPED: dict[str, Any] = {"group_column": "mosaic_idx", "name_column": "img_id", "domain_column": "domain"}
@@ -104,31 +102,6 @@ def test_evaluation_gives_whole_images_of_several_sizes(root: Path) -> None:
     assert (batches[0]["mask"][:, 0] == 255).all()
 
 
-@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK"])
-def test_image_modes(tmp_path: Path, mode: str) -> None:
-    suffix = "tif" if mode == "CMYK" else "png"
-    picture = Image.fromarray(np.full((4, 6, 3), 255, dtype=np.uint8)).convert(mode)
-    picture.save(tmp_path / f"a.{suffix}")
-    image = read_image(tmp_path / f"a.{suffix}")
-    assert image.shape == ((4, 6) if mode in ("1", "L", "LA") else (4, 6, 3))
-    assert image.dtype == np.uint8
-    assert (image == 255).all()
-
-
-def test_palette_masks_are_indices(tmp_path: Path) -> None:
-    labels = np.array([[0, 3], [255, 1]], dtype=np.uint8)
-    mask = Image.fromarray(labels).convert("P")
-    mask.putdata(labels.ravel().tolist())
-    mask.putpalette([7, 8, 9] * 256)
-    mask.save(tmp_path / "a.png")
-    np.testing.assert_array_equal(read_mask(tmp_path / "a.png"), labels)
-
-
-def test_bilevel_masks_are_two_classes(tmp_path: Path) -> None:
-    Image.fromarray(np.array([[0, 255]], dtype=np.uint8)).convert("1").save(tmp_path / "a.png")
-    np.testing.assert_array_equal(read_mask(tmp_path / "a.png"), [[0, 1]])
-
-
 def write_groups(root: Path, text: str) -> None:
     (root / "metadata.csv").write_text(text)
 
@@ -159,17 +132,6 @@ def scale_masks(folder: Path) -> None:
         save(path, np.where(np.asarray(Image.open(path)) == 1, 255, 0).astype(np.uint8))
 
 
-def save_four_bits(path: Path) -> None:
-    Image.fromarray(np.zeros((10, 12), dtype=np.uint8)).convert("P").save(path, bits=4)
-    content = bytearray(path.read_bytes())
-    content[25] = 0  # colour type: grey in place of palette, which Pillow does not write with 4 bits
-    start = content.index(b"PLTE")
-    length = int.from_bytes(content[start - 4 : start], "big")
-    del content[start - 4 : start + length + 8]
-    content[29:33] = zlib.crc32(bytes(content[12:29])).to_bytes(4, "big")
-    path.write_bytes(bytes(content))
-
-
 BROKEN: dict[str, tuple[Damage, list[str]]] = {
     "image without mask": (lambda r: (r / "day/masks/2.png").unlink(), ["day/images/2.png", "no mask"]),
     "mask without image": (lambda r: (r / "day/images/2.png").unlink(), ["day/masks/2.png", "no image"]),
@@ -187,21 +149,26 @@ BROKEN: dict[str, tuple[Damage, list[str]]] = {
     "empty file": (lambda r: (r / "day/images/0.png").write_bytes(b""), ["day/images/0.png", "not an image"]),
     "text": (lambda r: (r / "day/images/0.png").write_text("hello"), ["day/images/0.png", "not an image"]),
     "colour mask": (
-        lambda r: save(r / "day/masks/0.png", np.zeros((10, 12, 3), dtype=np.uint8)),
-        ["day/masks/0.png", "mode RGB", "indices"],
+        lambda r: save(r / "day/masks/0.png", np.full((10, 12, 3), [0, 128, 0], dtype=np.uint8)),
+        ["day/masks/0.png holds colours (PNG, 8-bit RGB)", "data.colour_map={"],
     ),
     "16-bit mask": (
-        lambda r: save(r / "day/masks/0.png", np.zeros((10, 12), dtype=np.uint16)),
-        ["day/masks/0.png", "mode I;16", "8-bit"],
-    ),
-    "4-bit mask": (lambda r: save_four_bits(r / "day/masks/0.png"), ["day/masks/0.png", "less than 8 bits"]),
-    "16-bit image": (
-        lambda r: save(r / "day/images/0.png", np.zeros((10, 12), dtype=np.uint16)),
-        ["day/images/0.png", "8 bits"],
+        lambda r: save(r / "day/masks/0.png", np.full((10, 12), 3000, dtype=np.uint16)),
+        ["day/masks/0.png holds values from 3000 to 3000", "data.mask_values={0:background,3000:nucleus}"],
     ),
     "jpeg mask": (
-        lambda r: save(r / "day/masks/0.jpg", np.zeros((10, 12), dtype=np.uint8)),
-        ["day/masks/0.jpg", ".png"],
+        lambda r: save(r / "day/masks/0.png", np.zeros((10, 12), dtype=np.uint8), format="JPEG"),
+        ["day/masks/0.png is compressed with loss (JPEG, 8-bit grey)", "as PNG"],
+    ),
+    "nearly black images": (
+        lambda r: [save(r / f"day/images/{n}.png", np.full((10, 12), 3000, dtype=np.uint16)) for n in range(4)],
+        ["domain 'day': the values of its 16-bit images end at 3000 of 65535", "data.value_range=[0,4095]"],
+    ),
+    "numbers without a range": (
+        lambda r: (
+            save(r / "day/images/0.tif", np.full((10, 12), 9, dtype=np.float32)) or remove(r / "day/images/0.png")
+        ),
+        ["day/images/0.tif holds floating-point numbers from 9 to 9", "data.value_range=[9,9]"],
     ),
     "name twice": (
         lambda r: save(r / "day/images/0.jpg", np.zeros((10, 12, 3), dtype=np.uint8)),
@@ -214,7 +181,10 @@ BROKEN: dict[str, tuple[Damage, list[str]]] = {
         lambda r: remove(*(r / f"day/{kind}/{n}.png" for kind in ("images", "masks") for n in (1, 2, 3))),
         ["'day'", "1 group", "validation_fraction=0"],
     ),
-    "0 and 255 as classes": (lambda r: scale_masks(r / "day/masks"), ["no class above 0", "write 1, not 255"]),
+    "0 and 255 as classes": (
+        lambda r: scale_masks(r / "day/masks"),
+        ["hold class 0 and 255, which is ignored", "'data.mask_values={0:class_0,255:class_1}'"],
+    ),
 }
 
 

@@ -65,7 +65,16 @@ def test_a_run_leaves_a_complete_folder(student: Run, teacher: Run) -> None:
     logs = {path for path in found if path.startswith("tensorboard/")}
     assert logs
     assert found - logs == {
-        *("config.yaml", "identity.json", "status.json", "images.json", "record.jsonl", "items.npz", "lock"),
+        *(
+            "config.yaml",
+            "identity.json",
+            "status.json",
+            "images.json",
+            "data.json",
+            "record.jsonl",
+            "items.npz",
+            "lock",
+        ),
         "checkpoints/last.safetensors",
         *(f"teachers/0/{name}" for name in ("config.yaml", "identity.json", "status.json")),
         "teachers/0/checkpoints/last.safetensors",
@@ -188,7 +197,7 @@ def test_a_domain_that_was_trained_on_is_evaluated_as_seen(student: Run, call: C
 
 
 def test_the_report_reads_a_run(student: Run, teacher: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert report([str(student.path), str(teacher.path), "--out", str(tmp_path / "report")]) == 0
+    report([str(student.path), str(teacher.path), "--out", str(tmp_path / "report")])
     assert "kddg_sdd" in capsys.readouterr().out
 
 
