@@ -1,5 +1,6 @@
 """Frozen networks to learn from."""
 
+import copy
 import math
 from collections.abc import Sequence
 from typing import Literal, Self
@@ -17,8 +18,8 @@ Combination = Literal["probability", "logit"]
 class Teacher(nn.Module):
     """One or several frozen networks that answer with logits.
 
-    The networks are used, not copied: they are frozen where they are and stay in eval mode whatever mode the student is
-    in. Give a copy (``copy.deepcopy``) of a network that is to go on training. They build no graph. Any module
+    The networks are copied as they are now: the ones given stay as they were, and what becomes of them does not matter
+    any more. The copies are frozen, stay in eval mode whatever mode the student is in, and build no graph. Any module
     from inputs to logits will do, whoever trained it: a network whose weights are in a safetensors file is
     ``network.load_state_dict(safetensors.torch.load_file(path))`` away, an ``nn.Sequential`` is one as it is, and
     ``kdrl.policy.load_teacher`` and ``kdseg.restore.load_teacher`` make one of finished runs.
@@ -46,8 +47,9 @@ class Teacher(nn.Module):
         super().__init__()
         if not networks:
             raise ValueError("a teacher needs at least one network")
-        self.networks = nn.ModuleList(networks)
+        self.networks = nn.ModuleList(copy.deepcopy(network) for network in networks)
         self.combine = combine
+        self.zero_grad(set_to_none=True)
         self.requires_grad_(False)
         self.train(False)
 

@@ -8,15 +8,16 @@ import numpy as np
 import torch
 from gymnasium import spaces
 from numpy.typing import NDArray
-from stable_baselines3 import PPO
 from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.type_aliases import RolloutBufferSamples
+from stable_baselines3.common.vec_env import VecNormalize
 from torch import Tensor
 
 from common.distillation import Distillation
 from common.teacher import Teacher
 from common.view import View
+from kdrl.averaging import AveragedPPO
 from kdrl.teaching import Answers
 
 
@@ -40,7 +41,28 @@ Samples = RolloutBufferSamples | IndexedSamples
 
 
 class IndexedRolloutBuffer(RolloutBuffer):
-    """A rollout buffer whose minibatches are :class:`IndexedSamples`."""
+    """A rollout buffer whose minibatches are :class:`IndexedSamples`.
+
+    Attributes:
+        raw: ``[steps, envs, *]`` the observations before they were normalised, where :meth:`keep_raw` was asked for.
+    """
+
+    raw: NDArray[Any] | None = None
+    _normalizer: VecNormalize | None = None
+
+    def keep_raw(self, normalizer: VecNormalize | None) -> None:
+        """Keep the next rollout's observations as they are before ``normalizer``; with ``None``, do not."""
+        self._normalizer, self.raw = normalizer, None
+        if normalizer is not None:
+            self._seen = normalizer.get_original_obs()
+            self.raw = np.zeros((self.buffer_size, *self._seen.shape), self._seen.dtype)  # type: ignore[union-attr]
+
+    def add(self, *arguments: Any, **named: Any) -> None:
+        """As in Stable-Baselines3; the environment has been stepped already, so what it shows now is the next one's."""
+        if self._normalizer is not None and self.raw is not None:
+            self.raw[self.pos] = self._seen
+            self._seen = self._normalizer.get_original_obs()
+        super().add(*arguments, **named)
 
     def _get_samples(self, batch_inds: NDArray[np.int64], env: Any = None) -> IndexedSamples:  # type: ignore[override]
         indices = torch.as_tensor(batch_inds, device=self.device)
@@ -67,7 +89,11 @@ class Minibatch:
 
 
 def one_pass(
-    model: PPO, samples: Samples, distillation: Distillation | None = None, answers: Answers | None = None
+    model: AveragedPPO,
+    samples: Samples,
+    distillation: Distillation | None = None,
+    answers: Answers | None = None,
+    teacher: Teacher | None = None,
 ) -> Minibatch:
     """One pass of the policy over a minibatch.
 
@@ -76,6 +102,7 @@ def one_pass(
         samples: The minibatch; with a method, that of an :class:`IndexedRolloutBuffer`.
         distillation: The method whose terms are to see it, or ``None`` for the host's own pass.
         answers: What the method's teacher said of the whole rollout.
+        teacher: The method's, for what the student sees.
     """
     actions = samples.actions
     if isinstance(model.action_space, spaces.Discrete):
@@ -83,7 +110,7 @@ def one_pass(
     if distillation is not None:
         assert isinstance(samples, IndexedSamples)
         said = None if answers is None else answers.at(samples.indices)
-        return _shown(model.policy, samples, actions, distillation.teacher, said, 1 - model._current_progress_remaining)
+        return _shown(model.policy, samples, actions, teacher, said, model.progress)
     values, log_prob, entropy = model.policy.evaluate_actions(samples.observations, actions)
     return Minibatch(values, log_prob, entropy, torch.exp(log_prob - samples.old_log_prob))
 

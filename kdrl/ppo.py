@@ -12,7 +12,7 @@ from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
-from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 from torch import Tensor
 
 from common.arguments import Count, Fraction, NotNegative, Number, Positive, Seed, checked
@@ -21,13 +21,14 @@ from common.distillation import Distillation
 from common.errors import NonFiniteLossError
 from common.schedule import value_at
 from common.structure import filled, structure_of
+from common.teacher import Teacher
 from kdrl.averaging import AveragedPPO
-from kdrl.checks import check_driver, check_method
+from kdrl.checks import check_driver, check_method, normalizer_of
 from kdrl.drivers import Behaviour, Driver
 from kdrl.minibatch import IndexedRolloutBuffer, Samples, one_pass, sample_view
-from kdrl.networks import PolicyLogits
+from kdrl.networks import PolicyLogits, Statistics, hears
 from kdrl.objective import objective
-from kdrl.teaching import Answers, answer_rollout
+from kdrl.teaching import Answers, Translated, answer_rollout
 from kdrl.update_log import record_update
 
 
@@ -255,6 +256,8 @@ class DistilledPPO(AveragedPPO):
         self, env: VecEnv, callback: BaseCallback, rollout_buffer: RolloutBuffer, n_rollout_steps: int
     ) -> bool:
         """As in Stable-Baselines3, with the driver's actions."""
+        if isinstance(rollout_buffer, IndexedRolloutBuffer):
+            rollout_buffer.keep_raw(self._asked_raw())
         if self.driver.is_student:
             return super().collect_rollouts(env, callback, rollout_buffer, n_rollout_steps)
         if self._behaviour is None or len(self._behaviour.by_teacher) != env.num_envs:
@@ -263,7 +266,7 @@ class DistilledPPO(AveragedPPO):
         teacher = None if method is None else method.teacher
         with_values = method is not None and method.needs("teacher_values")
         starts = functools.partial(getattr, self, "_last_episode_starts")
-        with self._behaviour.steering(self.policy, teacher, starts, self._progress(), with_values):
+        with self._behaviour.steering(self.policy, teacher, starts, self.progress, with_values):
             return super().collect_rollouts(env, callback, rollout_buffer, n_rollout_steps)
 
     def train(self) -> None:
@@ -278,12 +281,13 @@ class DistilledPPO(AveragedPPO):
         if distillation is not None:
             distillation.train()
         answers = None if distillation is None else self._teacher_answers(distillation)
+        teacher = None if distillation is None else self._translated(distillation.teacher)
         logs: dict[str, list[Tensor | float]] = defaultdict(list)
         for epoch in range(self.n_epochs):
             logs["train/approx_kl"].clear()
             stop = False
             for samples in self.rollout_buffer.get(self.batch_size):
-                loss, approx_kl = self._loss(samples, distillation, answers, logs)
+                loss, approx_kl = self._loss(samples, distillation, answers, teacher, logs)
                 if self.target_kl is not None and approx_kl > 1.5 * self.target_kl:
                     stop = True
                     if self.verbose >= 1:
@@ -294,7 +298,7 @@ class DistilledPPO(AveragedPPO):
             if stop:
                 break
         if distillation is not None:
-            distillation.after_epoch(PolicyLogits(self.policy), self._progress())
+            distillation.after_epoch(PolicyLogits(self.policy), self.progress)
         record_update(self, logs, loss)
 
     def _step(self, loss: Tensor) -> None:
@@ -302,36 +306,49 @@ class DistilledPPO(AveragedPPO):
             raise NonFiniteLossError(f"the loss is {loss.item()} at step {self.num_timesteps}")
         self.policy.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
-        parameters = list(self.policy.parameters())
-        if self.distillation is not None:
-            parameters += self.distillation.trainable_parameters()
-        norm = torch.nn.utils.clip_grad_norm_(parameters, self.max_grad_norm)
-        if not torch.isfinite(norm):
-            raise NonFiniteLossError(f"the gradient's norm is {norm.item()} at step {self.num_timesteps}")
+        # The terms' own parameters apart: the policy is clipped as without them.
+        groups = [list(self.policy.parameters())]
+        if self.distillation is not None and (own := self.distillation.trainable_parameters()):
+            groups.append(own)
+        for parameters in groups:
+            norm = torch.nn.utils.clip_grad_norm_(parameters, self.max_grad_norm)
+            if not torch.isfinite(norm):
+                raise NonFiniteLossError(f"the gradient's norm is {norm.item()} at step {self.num_timesteps}")
         self.policy.optimizer.step()
         self._average()
         if self.distillation is not None and not self.distillation.is_plain:
-            self.distillation.after_step(PolicyLogits(self.policy), self._progress())
+            self.distillation.after_step(PolicyLogits(self.policy), self.progress)
 
-    def _progress(self) -> float:
-        """The part of training that is done, as of the latest rollout."""
-        return 1.0 - self._current_progress_remaining
+    def _asked_raw(self) -> VecNormalize | None:
+        """What normalises the student's observations, where its teacher is to be shown them as they were before."""
+        teacher, normalizer = None if self.distillation is None else self.distillation.teacher, normalizer_of(self)
+        return normalizer if teacher is not None and hears(teacher, normalizer) == "raw" else None
+
+    def _translated(self, teacher: Teacher | None) -> Teacher | None:
+        """The teacher for what the student sees."""
+        normalizer = self._asked_raw()
+        if teacher is None or normalizer is None:
+            return teacher
+        return Translated(teacher, Statistics(normalizer).to(self.device))
 
     def _teacher_answers(self, distillation: Distillation) -> Answers | None:
         """What the teacher says of the rollout, environment-major."""
         if distillation.teacher is None:
             return None
         heard = () if self._behaviour is None else self._behaviour.answers
-        return answer_rollout(distillation.teacher, self.rollout_buffer, distillation.needs("teacher_values"), heard)
+        raw = self.rollout_buffer.raw if isinstance(self.rollout_buffer, IndexedRolloutBuffer) else None
+        with_values = distillation.needs("teacher_values")
+        return answer_rollout(distillation.teacher, self.rollout_buffer, with_values, heard, raw)
 
     def _loss(
         self,
         samples: Samples,
         distillation: Distillation | None,
         answers: Answers | None,
+        teacher: Teacher | None,
         logs: dict[str, list[Tensor | float]],
     ) -> tuple[Tensor, float]:
-        batch = one_pass(self, samples, distillation, answers)
+        batch = one_pass(self, samples, distillation, answers, teacher)
         parts = objective(self, samples, batch)
         # Means first, then the sum, as in stock PPO: float addition is not associative.
         policy_loss, entropy_loss = parts.surrogate.mean(), parts.bonus.mean()
@@ -339,7 +356,7 @@ class DistilledPPO(AveragedPPO):
             loss = policy_loss + self.ent_coef * entropy_loss + self.vf_coef * parts.value_loss
         else:
             output = distillation(batch.view, parts.surrogate + self.ent_coef * parts.bonus)
-            task_weight = value_at(distillation.task_weight, self._progress())
+            task_weight = value_at(distillation.task_weight, self.progress)
             loss = output.loss + task_weight * self.vf_coef * parts.value_loss
             for name, value in output.metrics.items():
                 logs[f"distillation/{name}"].append(value)

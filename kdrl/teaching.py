@@ -2,12 +2,15 @@
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import torch
+from numpy.typing import NDArray
 from stable_baselines3.common.buffers import RolloutBuffer
-from torch import Tensor
+from torch import Tensor, nn
 
 from common.teacher import Teacher
+from kdrl.networks import Statistics
 
 # Frames the teacher sees at once. Small chunks keep the peak memory low, and on a CPU they were faster than 4096,
 # probably because larger buffers are mapped afresh at every call.
@@ -31,8 +34,38 @@ def answer(teacher: Teacher, observations: Tensor, with_values: bool) -> Answers
     return Answers(*teacher.judge(observations)) if with_values else Answers(teacher(observations))
 
 
+class Translated(Teacher):
+    """A teacher that hears raw observations, asked about what a student sees whose are normalised.
+
+    What the student's statistics have clipped stays clipped, and what they were at an earlier time is not known; for
+    its rollouts the teacher is shown the raw observations themselves.
+
+    Args:
+        teacher: It answers; nothing is copied.
+        statistics: The student's.
+    """
+
+    def __init__(self, teacher: Teacher, statistics: Statistics) -> None:
+        nn.Module.__init__(self)
+        self.networks, self.combine = teacher.networks, teacher.combine
+        self.teacher, self.statistics = teacher, statistics
+
+    def forward(self, inputs: Tensor, index: Tensor | None = None) -> Tensor:
+        """Logits ``[B, actions]``."""
+        logits: Tensor = self.teacher(self.statistics.undo(inputs), index)
+        return logits
+
+    def judge(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits ``[B, actions]`` and values ``[B]``."""
+        return self.teacher.judge(self.statistics.undo(inputs))
+
+
 def answer_rollout(
-    teacher: Teacher, buffer: RolloutBuffer, with_values: bool, heard: Sequence[Answers] = ()
+    teacher: Teacher,
+    buffer: RolloutBuffer,
+    with_values: bool,
+    heard: Sequence[Answers] = (),
+    raw: NDArray[Any] | None = None,
 ) -> Answers:
     """The teacher's answers to a rollout, environment-major as the buffer's minibatches are indexed.
 
@@ -41,6 +74,7 @@ def answer_rollout(
         buffer: The rollout.
         with_values: Whether values are wanted.
         heard: What the teacher has already said while it drove, an item a step; used if it covers the rollout.
+        raw: ``[steps, envs, *]``, what the teacher is shown instead of the buffer's observations.
     """
     if len(heard) == buffer.buffer_size:
         # [steps][envs] to environment-major.
@@ -48,14 +82,14 @@ def answer_rollout(
         joined = _joined(steps, dim=1)
         values = None if joined.values is None else joined.values.flatten()
         return Answers(joined.logits.flatten(0, 1), values)
-    frames = buffer.observations.reshape(-1, *buffer.obs_shape)
+    frames = (buffer.observations if raw is None else raw).reshape(-1, *buffer.obs_shape)
     starts = range(0, len(frames), TEACHER_CHUNK)
     chunks = [
         answer(teacher, torch.as_tensor(frames[start : start + TEACHER_CHUNK], device=buffer.device), with_values)
         for start in starts
     ]
     answers = _joined(chunks, dim=0)
-    if buffer.generator_ready:
+    if buffer.generator_ready and raw is None:
         return answers
     # The buffer is still time-major: it flattens at the first call of get().
     order = torch.arange(len(frames)).view(buffer.buffer_size, buffer.n_envs).T.flatten().to(answers.logits.device)

@@ -5,7 +5,7 @@ import difflib
 import inspect
 import math
 import string
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import segmentation_models_pytorch as smp
@@ -36,7 +36,8 @@ def create_network(
     Args:
         arch: Architecture, such as ``unet``, ``fpn``, ``deeplabv3plus``, ``segformer``.
         encoder_name: Any encoder of the library, or ``tu-<name>`` for one of timm's.
-        encoder_weights: Pretrained weights to download, or ``None`` (the default here) for none.
+        encoder_weights: Pretrained weights to download, or ``None`` (the default here) for none; ``imagenet`` for those
+            that timm has for an encoder, which has others as ``tu-<name>.<tag>``.
         classes: Number of classes.
         options: What else the architecture takes, such as ``encoder_depth`` or ``decoder_channels``; for timm's
             encoders, theirs too. ``dpt`` gets ``dynamic_img_size=True``, without which it takes one size only.
@@ -46,6 +47,11 @@ def create_network(
     """
     arch = choice(arch.lower(), smp.MODEL_ARCHITECTURES_MAPPING, "network.arch")
     _check_encoder(encoder_name)
+    if encoder_name.startswith("tu-") and encoder_weights not in (None, "imagenet"):  # any other would mean this one
+        raise InputError(
+            f"network.encoder_weights={shown(encoder_weights)} is not known for an encoder of timm's; use imagenet or"
+            " null"
+        )
     _check_options(arch, encoder_name, options)
     options = check_arguments(smp.MODEL_ARCHITECTURES_MAPPING[arch], options, "network", _RESERVED)
     if arch == "dpt":
@@ -193,6 +199,38 @@ class SegmentationNetwork(nn.Module):
         """Logits ``[B, C, H, W]`` of images ``[B, 3, H, W]`` of any size, padded by their edges inside."""
         height, width = images.shape[-2:]
         return self.pixels(pad_to_multiple(images, self.stride)).logits[..., :height, :width]
+
+
+class Renormalized(nn.Module):
+    """A network that was trained on images of one normalisation, for images of another.
+
+    Args:
+        network: From images normalised by ``theirs`` to logits.
+        ours: Mean and standard deviation a channel, of pixels in [0, 1], that the images have.
+        theirs: Those that the network knows.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        ours: tuple[Sequence[float], Sequence[float]],
+        theirs: tuple[Sequence[float], Sequence[float]],
+    ) -> None:
+        super().__init__()
+        self.network = network
+        (mean, std), (their_mean, their_std) = (
+            tuple(torch.tensor(list(values), dtype=torch.float64).view(1, -1, 1, 1) for values in pair)
+            for pair in (ours, theirs)
+        )
+        self.scale: Tensor
+        self.shift: Tensor
+        self.register_buffer("scale", (std / their_std).float())
+        self.register_buffer("shift", ((mean - their_mean) / their_std).float())
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits ``[B, C, H, W]`` of images ``[B, 3, H, W]``."""
+        logits: Tensor = self.network(images * self.scale + self.shift)
+        return logits
 
 
 _OURS = "model."

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import torch
+from torch import nn
 
 from common.arguments import check_type
 from common.configuration import read_settings
@@ -13,7 +14,7 @@ from common.runs.weights import Weights, choose_weights, load_weights
 from common.teacher import Combination, Teacher
 from kdseg.domains.datamodule import SegmentationData
 from kdseg.domains.dataset import IMAGENET_MEAN, IMAGENET_STD
-from kdseg.networks import SegmentationNetwork, create_network
+from kdseg.networks import Renormalized, SegmentationNetwork, create_network
 from kdseg.settings import NetworkSettings, TrainSettings
 
 
@@ -62,6 +63,8 @@ def load_teacher(
 ) -> tuple[Teacher, list[str]]:
     """One teacher of the networks of finished runs, and what a user should be warned of.
 
+    A network that was trained under another normalisation sees the student's images under its own.
+
     Args:
         paths: The runs' folders.
         data: The student's data.
@@ -70,18 +73,19 @@ def load_teacher(
         unfinished: Whether runs that are not finished will do.
 
     Raises:
-        InputError: a folder that is no finished segmentation run, or a network of other classes or
-            another normalisation.
+        InputError: a folder that is no finished segmentation run, or a network of other classes.
     """
     warnings: list[str] = []
 
-    def load(run: Run) -> SegmentationNetwork:
+    def load(run: Run) -> nn.Module:
         network, settings = load_network(run, weights)
         _check_fits(run, settings, data)
+        ours, theirs = (data.mean, data.std), _normalization(run, settings)
         sources = check_type(settings.data.get("sources"), list[str] | None, f"{run.config_path}: data.sources")
         if data.target_name in (sources or []):
             warnings.append(f"teacher={run.path} was trained on the target domain {data.target_name}")
-        return network
+        same = all(torch.allclose(torch.tensor(a), torch.tensor(b)) for a, b in zip(ours, theirs, strict=True))
+        return network if same else Renormalized(network, ours, theirs)
 
     return load_teachers(paths, load, combine, unfinished), warnings
 
@@ -93,10 +97,12 @@ def _check_fits(run: Run, settings: TrainSettings, data: SegmentationData) -> No
             f"teacher={run.path} has {len(settings.classes)} classes ({', '.join(settings.classes)}), "
             f"the data {data.num_classes} ({', '.join(data.class_names)}); give a teacher of the same classes"
         )
-    for name, usual, ours in (("mean", IMAGENET_MEAN, data.mean), ("std", IMAGENET_STD, data.std)):
-        given = settings.data.get(name, usual)
-        theirs = check_type(given, tuple[float, float, float], f"{run.config_path}: data.{name}")
-        if not torch.allclose(torch.tensor(theirs), torch.tensor(ours)):
-            raise InputError(
-                f"teacher={run.path} was trained with data.{name}={list(theirs)}, the student has {list(ours)}; use one"
-            )
+
+
+def _normalization(run: Run, settings: TrainSettings) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation a channel that a run was trained with."""
+    mean, std = (
+        check_type(settings.data.get(name, usual), tuple[float, float, float], f"{run.config_path}: data.{name}")
+        for name, usual in (("mean", IMAGENET_MEAN), ("std", IMAGENET_STD))
+    )
+    return mean, std

@@ -176,7 +176,9 @@ def test_the_teacher_is_frozen_and_stays_in_eval_mode() -> None:
     assert distillation.training and distillation.terms["kd"].training
     assert distillation.teacher is not None
     assert not any(module.training for module in distillation.teacher.modules())
-    assert not any(module.training for module in network.modules())
+    # The one that was given is left alone.
+    assert all(module.training for module in network.modules())
+    assert all(parameter.requires_grad for parameter in network.parameters())
 
     statistics = {name: value.clone() for name, value in network.state_dict().items()}
     inputs = torch.randn(8, 4, generator=torch.Generator().manual_seed(0))
@@ -184,8 +186,9 @@ def test_the_teacher_is_frozen_and_stays_in_eval_mode() -> None:
     view = View(inputs, inputs, student, logits, student, teacher_logits=distillation.teacher(inputs))
     distillation(view, torch.zeros(8)).loss.backward()
     assert student.weight.grad is not None
-    assert all(parameter.grad is None and not parameter.requires_grad for parameter in network.parameters())
-    assert all(torch.equal(value, statistics[name]) for name, value in network.state_dict().items())
+    (taught,) = distillation.teacher.networks
+    assert all(parameter.grad is None and not parameter.requires_grad for parameter in taught.parameters())
+    assert all(torch.equal(value, statistics[name]) for name, value in taught.state_dict().items())
     own = distillation.trainable_parameters()
     assert [id(parameter) for parameter in own] == [id(distillation.terms["own"].scale)]
     assert own[0].grad is not None

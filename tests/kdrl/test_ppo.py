@@ -304,7 +304,7 @@ class Probe(KD):
         log_prob = view.logits.log_softmax(1).gather(1, taken.long())[:, 0]
         assert view.ratio is not None and view.ratio.requires_grad
         torch.testing.assert_close(view.ratio, (log_prob - old.flatten()).exp())
-        assert view.progress == model._progress() and view.log
+        assert view.progress == model.progress and view.log
         torch.testing.assert_close(view.logits, view.forward(view.inputs))
         assert torch.equal(view.logits, view.head(view.features))
         assert view.targets is None and view.valid is None
@@ -414,16 +414,20 @@ class Counting(nn.Module):
 
 
 def test_the_teacher_answers_once_a_rollout(monkeypatch: pytest.MonkeyPatch) -> None:
-    teacher = Counting(mlp())
-    model = student(method("kddg_sdd", teacher), n_epochs=3)
-    assert teacher.sizes == [1]  # the check of its shape
-    model.learn(3 * 64)
-    assert teacher.sizes == [1, 64, 64, 64]
+    def asked(model: DistilledPPO) -> list[int]:
+        assert model.distillation is not None and model.distillation.teacher is not None
+        (network,) = model.distillation.teacher.networks
+        assert isinstance(network, Counting)
+        return network.sizes
 
-    chunked = Counting(mlp())
+    model = student(method("kddg_sdd", Counting(mlp())), n_epochs=3)
+    assert asked(model) == [1]  # the check of its shape
+    model.learn(3 * 64)
+    assert asked(model) == [1, 64, 64, 64]
+
     monkeypatch.setattr(kdrl.teaching, "TEACHER_CHUNK", 24)
-    other = student(method("kddg_sdd", chunked), n_epochs=3).learn(3 * 64)
-    assert chunked.sizes == [1, *[24, 24, 16] * 3]
+    other = student(method("kddg_sdd", Counting(mlp())), n_epochs=3).learn(3 * 64)
+    assert asked(other) == [1, *[24, 24, 16] * 3]
     for ours, theirs in zip(other.policy.parameters(), model.policy.parameters(), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-5)
 
@@ -442,13 +446,14 @@ def test_the_teacher_is_left_as_it_was() -> None:
 
 
 def test_an_ensemble_teaches_its_mean_probability() -> None:
-    one, two = mlp(seed=5), mlp(seed=6)
+    one, two = mlp(seed=5).eval(), mlp(seed=6).eval()
     distillation = Distillation({"kd": KD()}, teacher=Teacher([one, two]))
     model = student(distillation, n_epochs=1).learn(64)
     with torch.no_grad():
         observations = torch.as_tensor(model.rollout_buffer.observations)
         expected = (one(observations).softmax(1) + two(observations).softmax(1)) / 2
-    answers = model._teacher_answers(distillation)
+    assert model.distillation is not None
+    answers = model._teacher_answers(model.distillation)
     assert answers is not None
     torch.testing.assert_close(answers.logits.softmax(1), expected)
 
@@ -764,14 +769,27 @@ def test_a_rollout_buffer_must_tell_its_indices() -> None:
     assert logged(student(method("kd"), rollout_buffer_class=RolloutBuffer).learn(64))["distillation/kd"] > 0
 
 
-def test_a_student_cannot_be_its_own_teacher() -> None:
+def test_a_student_is_taught_by_itself_as_it_was() -> None:
+    model = student().learn(64)
+    model.set_distillation(kd(PolicyLogits(model.policy)))
+    before = copy.deepcopy(model.policy)
+    assert model.policy.training == before.training and all(one.requires_grad for one in model.policy.parameters())
+    model.learn(2 * 64)
+    assert 0 < logged(model)["distillation/kd"] < 0.05
+    assert model.distillation is not None and model.distillation.teacher is not None
+    observations = torch.randn(9, 4)
+    was = PolicyLogits(before)(observations)
+    assert torch.equal(model.distillation.teacher(observations), was)
+    assert not torch.equal(PolicyLogits(model.policy)(observations), was)
+
+
+def test_a_teacher_that_shares_weights_is_refused() -> None:
     model = student()
+    method = kd(mlp())
+    assert method.teacher is not None
+    method.teacher.networks[0] = PolicyLogits(model.policy)
     with pytest.raises(InputError, match="the teacher shares weights with the student; give it a copy"):
-        model.set_distillation(kd(PolicyLogits(model.policy)))
-    other = student()
-    other.set_distillation(kd(PolicyLogits(copy.deepcopy(other.policy))))
-    other.learn(64)
-    assert logged(other)["distillation/kd"] < 0.05
+        model.set_distillation(method)
 
 
 # --- losses that are not numbers -------------------------------------------------------------------------------------

@@ -354,14 +354,18 @@ def test_a_teacher_of_other_classes_is_refused() -> None:
         SegmentationModule(unet(), 2, distillation)
 
 
-def test_a_teacher_with_the_students_own_weights_is_refused() -> None:
+def test_a_teacher_that_shares_weights_is_refused_and_a_copy_of_them_is_not(batches: list[Batch]) -> None:
     network = unet()
     for shared in (network, nn.Sequential(network)):
+        method = Distillation({"kd": KD()}, teacher=Teacher([shared]))
+        assert network.training and all(parameter.requires_grad for parameter in network.parameters())
+        fit(SegmentationModule(copy.deepcopy(network), 2, method), batches, steps=1)
+        assert method.teacher is not None
+        method.teacher.networks[0] = shared
         with pytest.raises(
             InputError, match=r"the teacher shares weights with the student; give it a copy \(copy.deepc"
         ):
-            SegmentationModule(network, 2, Distillation({"kd": KD()}, teacher=Teacher([shared])))
-    SegmentationModule(unet(), 2, Distillation({"kd": KD()}, teacher=Teacher([copy.deepcopy(network)])))
+            SegmentationModule(network, 2, method)
 
 
 @pytest.mark.parametrize("arch", ["pan", "dpt"])
