@@ -104,10 +104,27 @@ class Distillation(nn.Module):
                     f"method={self.name}: {key} needs {', '.join(missing)}, which {adapter} does not have{instead}"
                 )
 
+    def check_shared(self) -> None:
+        """Raise unless every term can be trained by several processes, each of which sees its share of the samples.
+
+        Raises:
+            InputError: naming the term.
+        """
+        for key, term in self._named_terms():
+            if term.remembers_samples:
+                raise InputError(
+                    f"method={self.name}: {key} remembers every sample, and each of several devices sees only some;"
+                    " train on one"
+                )
+
     def bind(self, network: nn.Module, view: View) -> None:
-        """Let every term make what depends on the student; see :meth:`common.terms.base.Term.bind`."""
-        for _, term in self._named_terms():
-            term.bind(network, view)
+        """Let every term make what depends on the student; see :meth:`common.terms.base.Term.bind`.
+
+        The generator of random numbers goes on as if they had made nothing: all methods see the same batches.
+        """
+        with torch.random.fork_rng(devices=[]):
+            for _, term in self._named_terms():
+                term.bind(network, view)
 
     def after_step(self, network: nn.Module, progress: float) -> None:
         """Tell every term that the optimiser has made a step."""

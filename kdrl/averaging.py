@@ -61,15 +61,20 @@ class AveragedPPO(PPO):
         modules, variables = super()._get_torch_save_params()
         return modules + (["averaging"] if self.averaging is not None else []), variables
 
+    @property
+    def progress(self) -> float:
+        """The part of training in [0, 1] that is done, as of the latest rollout; the last one may end beyond it."""
+        return min(max(1.0 - self._current_progress_remaining, 0.0), 1.0)
+
     def _average(self) -> None:
         """Take in the policy after a gradient step."""
         if self.averaging is not None:
-            self.averaging.after_step(self.policy, 1.0 - self._current_progress_remaining)
+            self.averaging.after_step(self.policy, self.progress)
 
     def after_validation(self, loss: float) -> None:
         """Tell the averager the validation loss of the policy that it asked for."""
         if self.averaging is not None:
-            self.averaging.after_validation(self.policy, loss, 1.0 - self._current_progress_remaining)
+            self.averaging.after_validation(self.policy, loss, self.progress)
 
     def averaged_policy(self) -> ActorCriticPolicy:
         """A copy of the policy with averaged weights, frozen and in eval mode, to be used like ``policy``.

@@ -30,7 +30,8 @@ def training_images(trainer: pl.Trainer, make_batches: MakeBatches | None) -> It
     Raises:
         InputError: there is neither.
     """
-    make = make_batches or getattr(getattr(trainer, "datamodule", None), "train_dataloader", None)
+    data = getattr(trainer, "datamodule", None)
+    make = make_batches or getattr(data, "whole_batches", None) or getattr(data, "train_dataloader", None)
     if make is None:
         raise InputError(
             "buffers=reestimate needs training batches; fit with a data module, set make_batches, or use average"
@@ -42,6 +43,11 @@ def _images(make: MakeBatches) -> Iterator[Tensor]:
     # Nothing is read, and no worker started, before a network with BatchNorm asks.
     for batch in itertools.islice(make(), REESTIMATION_BATCHES):
         yield batch["image"]
+
+
+def no_confusion(num_classes: int, device: torch.device) -> Tensor:
+    """``int64 [C, C]`` of no pixel."""
+    return torch.zeros(num_classes, num_classes, dtype=torch.int64, device=device)
 
 
 class SourceValidation:
@@ -57,6 +63,7 @@ class SourceValidation:
         network: The network in training.
         num_classes: Number of classes.
         batches: Makes training images, for BatchNorm's statistics where the averager wants them re-estimated.
+        loaders: How many loaders there are; a process may have no batch of some.
 
     Attributes:
         confusions: Confusion matrices of the averaged network, as it is before it knows the loss, by loader; empty
@@ -64,15 +71,23 @@ class SourceValidation:
     """
 
     def __init__(
-        self, averager: Averager, network: nn.Module, num_classes: int, batches: Callable[[], Iterable[Tensor]]
+        self,
+        averager: Averager,
+        network: nn.Module,
+        num_classes: int,
+        batches: Callable[[], Iterable[Tensor]],
+        loaders: int,
     ) -> None:
         self.averager, self.network, self.num_classes = averager, network, num_classes
         self.averaged = averager.averaged if averager.begun else None
         self.wanted = averager.to_validate(network)
         if self.averaged is not None and averager.reestimates:
             reestimate_batch_norm(self.averaged, batches())
+        device = next(network.parameters()).device
         self.confusions: dict[int, Tensor] = {}
-        self._losses: dict[int, Tensor] = {}
+        if self.averaged is not None:
+            self.confusions = {loader: no_confusion(num_classes, device) for loader in range(loaders)}
+        self._losses = {loader: torch.zeros(2, dtype=torch.float64, device=device) for loader in range(loaders)}
 
     def add(self, images: Tensor, masks: Tensor, live_logits: Tensor, loader: int, is_source: bool) -> None:
         """Take in a batch; only those of source domains enter the loss."""
@@ -80,12 +95,11 @@ class SourceValidation:
         if self.averaged is not None:
             logits = self.averaged(images)
             confusion = batch_confusion(logits, masks, self.num_classes).sum(dim=0)
-            self.confusions[loader] = self.confusions.get(loader, torch.zeros_like(confusion)) + confusion
+            self.confusions[loader] = self.confusions[loader] + confusion
         if is_source and self.wanted is not None:
             judged = live_logits if self.wanted is self.network else logits
             total = F.cross_entropy(judged.float(), masks, ignore_index=IGNORE, reduction="sum")
-            part = torch.stack([total, (masks != IGNORE).sum().to(total.dtype)])
-            self._losses[loader] = self._losses.get(loader, torch.zeros_like(part)) + part
+            self._losses[loader] += torch.stack([total.double(), (masks != IGNORE).sum().double()])
 
     def finish(self, progress: float, reduce: Callable[[Tensor], Tensor]) -> float | None:
         """Tell the averager its loss and give it back, or ``None`` if none was asked for.

@@ -17,7 +17,7 @@ from common.evaluation.segmentation import mean_iou
 from common.teacher import Teacher
 from common.terms import Need
 from common.view import View
-from kdseg.averaging import MakeBatches, SourceValidation, training_images
+from kdseg.averaging import MakeBatches, SourceValidation, no_confusion, training_images
 from kdseg.domains.sample import IGNORE
 from kdseg.metrics import batch_confusion
 from kdseg.networks import Pixels, SegmentationNetwork, pad_to_multiple
@@ -26,6 +26,7 @@ from kdseg.networks import Pixels, SegmentationNetwork, pad_to_multiple
 # or 1/32 of it three times.
 PROBE = 256
 PROVIDES: frozenset[Need] = frozenset({"teacher", "features", "labels", "index", "image", "stages", "look"})
+
 
 Optimizer = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
 
@@ -77,6 +78,8 @@ class SegmentationModule(pl.LightningModule):
         unseen_names: Iterable[str] = (),
     ) -> None:
         super().__init__()
+        # A process may have no batch of some domain's validation.
+        self.allow_zero_length_dataloader_with_multiple_devices = True
         self.network = network if isinstance(network, SegmentationNetwork) else SegmentationNetwork(network)
         self.num_classes = num_classes
         self.distillation = distillation if distillation is not None else Distillation(name="erm")
@@ -138,11 +141,24 @@ class SegmentationModule(pl.LightningModule):
                 self.log("train/task", loss.detach())
         else:
             loss = self._distilled_loss(images, masks, pixels, logits, batch.get("index"))
-        if not torch.isfinite(loss):
+        is_finite = torch.isfinite(loss)
+        if self.trainer.world_size > 1:
+            loss, is_finite = self._of_all_processes(loss, masks)
+        if not is_finite:
             raise NonFiniteLossError(f"the loss is {loss.item()} at step {self.global_step}")
         if self._logs():
             self.log("train/loss", loss.detach(), prog_bar=True)
         return loss
+
+    def _of_all_processes(self, loss: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
+        """The loss scaled so that the mean over processes is that over all labelled pixels; whether all are finite.
+
+        Exact for what is a mean over this batch's labelled pixels; for what is a mean over samples, or over the batch
+        before (DLB), where processes have equally many labelled pixels.
+        """
+        mine = torch.stack([(masks != IGNORE).sum().double(), (~torch.isfinite(loss)).double()])
+        pixels, infinite = self._summed(mine.clone())
+        return loss * (mine[0] * self.trainer.world_size / pixels.clamp(min=1)).to(loss.dtype), infinite == 0
 
     def _logs(self) -> bool:
         """Whether Lightning will log this step: metrics of the others would be computed to be thrown away."""
@@ -194,7 +210,9 @@ class SegmentationModule(pl.LightningModule):
         return pixels.features, pixels.logits
 
     def on_fit_start(self) -> None:
-        """Refuse averaging without what it needs, before the first step."""
+        """Refuse averaging without what it needs, and memories that processes cannot share, before the first step."""
+        if self.trainer.world_size > 1:
+            self.distillation.check_shared()
         if self.averaging is not None:
             self.averaging.check(self.trainer.enable_validation, "this Trainer")
             if self.averaging.reestimates:
@@ -207,22 +225,41 @@ class SegmentationModule(pl.LightningModule):
         optimizer: torch.optim.Optimizer | LightningOptimizer,
         optimizer_closure: Callable[[], Any] | None = None,
     ) -> None:
-        """Take the step, and the weights after it into their average."""
+        """Take the step, and the weights after it into their average; let the terms follow the student."""
+        scaler = getattr(self.trainer.precision_plugin, "scaler", None)
+        scale = scaler.get_scale() if scaler else 0.0
         super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
-        if self.averaging is not None:  # Lightning counts the step after this hook
-            self.averaging.after_step(self.network, self._progress(self.global_step + 1))
+        if scaler and scaler.get_scale() < scale:
+            return  # gradients were not finite: the scaler has left the weights as they were
+        progress = self._progress(self.global_step + 1)  # Lightning counts the step after this hook
+        if self.averaging is not None:
+            self.averaging.after_step(self.network, progress)
+        self.distillation.after_step(self.network, progress)
 
-    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Let the terms follow the student."""
-        self.distillation.after_step(self.network, self._progress())
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip the network's gradients as without terms, and the terms' own parameters apart from them."""
+        for parameters in (list(self.network.parameters()), self.distillation.trainable_parameters()):
+            if gradient_clip_val and parameters:
+                if gradient_clip_algorithm == "value":
+                    nn.utils.clip_grad_value_(parameters, gradient_clip_val)
+                else:
+                    nn.utils.clip_grad_norm_(parameters, gradient_clip_val)
 
     def on_train_epoch_end(self) -> None:
         """Let the terms follow the student."""
         self.distillation.after_epoch(self.network, self._progress())
 
     def _progress(self, steps: int | None = None) -> float:
-        total = self.trainer.estimated_stepping_batches
-        return min((steps or self.global_step) / total, 1.0) if total not in (0, float("inf")) else 0.0
+        """The part of training that is done: of its steps, or of its epochs where nobody knows how long one is."""
+        total, epochs = self.trainer.estimated_stepping_batches, self.trainer.max_epochs or 0
+        if 0 < total < float("inf"):
+            return min((self.global_step if steps is None else steps) / total, 1.0)
+        return min(self.current_epoch / epochs, 1.0) if epochs > 0 else 0.0
 
     def averaged_network(self) -> nn.Module:
         """A copy of the network with averaged weights, frozen and in eval mode, to be used like ``network``.
@@ -244,17 +281,22 @@ class SegmentationModule(pl.LightningModule):
         """Add a batch's pixels to its loader's confusion matrix."""
         logits, masks = self(batch["image"]), batch["mask"]
         confusion = batch_confusion(logits, masks, self.num_classes).sum(dim=0)
-        self.confusions[dataloader_idx] = self.confusions.get(dataloader_idx, 0) + confusion
+        self.confusions[dataloader_idx] = self.confusions[dataloader_idx] + confusion
         if self._beside is not None:
             images = batch["image"].contiguous(memory_format=self.memory_format)
             is_source = not self.unseen_names or dataloader_idx < len(self.source_names)
             self._beside.add(images, masks, logits, dataloader_idx, is_source)
 
     def on_validation_epoch_start(self) -> None:
-        """Forget the matrices of the validation before."""
-        self.confusions, self._beside = {}, None
+        """Forget the matrices of the validation before; every process judges the first one's network."""
+        if self.trainer.world_size > 1:
+            for buffer in self.network.buffers():  # each has its own batch statistics
+                torch.distributed.broadcast(buffer, 0)
+        loaders = len(self.trainer.num_val_batches)
+        self.confusions = {number: no_confusion(self.num_classes, self.device) for number in range(loaders)}
+        self._beside = None
         if self.averaging is not None and self.trainer.state.fn == TrainerFn.FITTING:
-            self._beside = SourceValidation(self.averaging, self.network, self.num_classes, self._batches)
+            self._beside = SourceValidation(self.averaging, self.network, self.num_classes, self._batches, loaders)
 
     def on_validation_epoch_end(self) -> None:
         """Log mIoU per loader, each from one matrix pooled over images and devices, and tell the averager its loss."""

@@ -7,21 +7,28 @@ from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.loggers import TensorBoardLogger
+from pytorch_lightning.strategies import DDPStrategy
 from rich.console import Console
 
 from common.configuration import check_arguments
 from common.errors import InputError
 from common.runs.folder import Run
+from common.text import shown
 from kdseg.callbacks import ProgressBar
 from kdseg.settings import TrainSettings
 
 # Set by the program, not by configuration.
-RESERVED = ("callbacks", "logger", "enable_checkpointing", "default_root_dir", "val_check_interval", "max_epochs")
+RESERVED = (
+    *("callbacks", "logger", "enable_checkpointing", "default_root_dir", "val_check_interval", "max_epochs"),
+    *("fast_dev_run", "barebones", "min_epochs", "min_steps", "use_distributed_sampler"),
+)
+SHARED_STRATEGIES = ("auto", "ddp", "ddp_find_unused_parameters_true")
 
 
 def quiet_lightning() -> None:
     """Keep Lightning's notes on hardware and loaders off the screen; its errors stay."""
-    for name in ("pytorch_lightning", "lightning.pytorch", "pytorch_lightning.utilities.rank_zero"):
+    names = ("pytorch_lightning", "lightning.pytorch", "pytorch_lightning.utilities.rank_zero", "lightning_fabric")
+    for name in names:
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="pytorch_lightning")
 
@@ -50,17 +57,35 @@ def make_trainer(
     every = settings.evaluation.every
     validation: dict[str, Any] = {"limit_val_batches": 0}  # without a curve there is no validation at all
     if 0 < every <= arguments["max_steps"]:
-        validation = {"val_check_interval": every, "check_val_every_n_epoch": None}
+        # Lightning counts batches there, and steps elsewhere.
+        batches = every * arguments.get("accumulate_grad_batches", 1)
+        validation = {"val_check_interval": batches, "check_val_every_n_epoch": None}
     bars = [ProgressBar(console, arguments["max_steps"])] if arguments.get("enable_progress_bar", True) else []
     defaults = {"num_sanity_val_steps": 0, "enable_model_summary": False}
     options = {**defaults, **validation, **arguments, "enable_progress_bar": False}
+    fixed: dict[str, Any] = {
+        "max_epochs": -1,
+        "callbacks": [*callbacks, *bars],
+        "logger": False if run is None else TensorBoardLogger(run.path, name="tensorboard", version=""),
+        "enable_checkpointing": False,
+        "use_distributed_sampler": False,  # our loaders share batches out themselves
+    }
     try:
-        return pl.Trainer(
-            max_epochs=-1,
-            callbacks=[*callbacks, *bars],
-            logger=False if run is None else TensorBoardLogger(run.path, name="tensorboard", version=""),
-            enable_checkpointing=False,
-            **options,
-        )
+        trainer = pl.Trainer(**options, **fixed)
+        if trainer.world_size == 1:
+            return trainer
+        return pl.Trainer(**{**options, "strategy": _shared(options.get("strategy", "auto"))}, **fixed)
+    except InputError:
+        raise
     except Exception as error:  # Lightning has several kinds of its own
         raise InputError(f"trainer: {' '.join(str(error).split())}") from error
+
+
+def _shared(name: str) -> DDPStrategy:
+    """How several devices train: each keeps its own buffers, among which are the memories of terms."""
+    if name not in SHARED_STRATEGIES:
+        raise InputError(
+            f"trainer.strategy={shown(name)} cannot be used for several devices; use one of:"
+            f" {', '.join(SHARED_STRATEGIES)}"
+        )
+    return DDPStrategy(broadcast_buffers=False, find_unused_parameters=name == SHARED_STRATEGIES[2])

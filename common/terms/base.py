@@ -54,6 +54,11 @@ class Term(Checked, nn.Module):
         super().__init__()
         self.weight = weight
 
+    @property
+    def remembers_samples(self) -> bool:
+        """Whether it keeps something of every sample, by its index, from one pass over the data to the next."""
+        return False
+
     def bind(self, network: nn.Module, view: View) -> None:
         """Make what depends on the student: copies of it, auxiliary heads. Called once, before training.
 

@@ -111,9 +111,7 @@ class BYOT(Term):
         """Make a classifier for each stage of ``view``."""
         assert view.stages is not None
         width, classes, dense = view.features.shape[1], view.logits.shape[1], view.logits.dim() > 2
-        # The random stream of training goes on as if there were no classifiers: methods see the same batches.
-        with torch.random.fork_rng(devices=[]):
-            exits = [Exit(stage.shape[1], width, classes, dense) for stage in view.stages]
+        exits = [Exit(stage.shape[1], width, classes, dense) for stage in view.stages]
         self.exits = nn.ModuleList(exits).to(view.logits.device)
 
     def forward(self, view: View) -> TermOutput:

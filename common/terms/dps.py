@@ -88,6 +88,11 @@ class DPS(Term):
         self.concentration, self.epsilon, self.discount, self.samples = concentration, epsilon, discount, samples
         self.register_buffer("epochs", torch.zeros((), dtype=torch.int64))
 
+    @property
+    def remembers_samples(self) -> bool:
+        """See :class:`common.terms.base.Term`."""
+        return self.memory == "samples"
+
     def bind(self, network: nn.Module, view: View) -> None:
         """Make the memory."""
         if self.memory == "network":
