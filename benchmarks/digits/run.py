@@ -51,7 +51,15 @@ FOLDS = 2
 
 # What the tasks' configurations choose for themselves, chosen for classification: KD at the usual T = 4 and
 # SD-Dropout at its paper's numbers.
-STRENGTH = {"kd": 1.0, "temperature": 4.0, "threshold": 0.95, "sd_dropout": 1.0, "rate": 0.5, "sd_temperature": 3.0}
+STRENGTH = {
+    "kd": 1.0,
+    "temperature": 4.0,
+    "threshold": 0.95,
+    "reading": "student",
+    "sd_dropout": 1.0,
+    "rate": 0.5,
+    "sd_temperature": 3.0,
+}
 # Where a paper has other numbers for this case, they are used: SD-Dropout on top of another method, and Tf-KD self.
 OVERRIDES: dict[str, list[str]] = {
     "kddg_sdd": ["strength.sd_dropout=0.1"],

@@ -46,6 +46,7 @@ class Decision:
         key: The key in it.
         before: The default before the grids were run: a paper's value, or the cheaper one.
         candidates: Value → its runs.
+        grids: Where these are.
     """
 
     title: str
@@ -53,6 +54,7 @@ class Decision:
     key: str
     before: Any
     candidates: Mapping[Any, Candidate]
+    grids: tuple[str, ...] = ("core", "settings", "buffers")
 
     def default(self) -> Any:
         """The value in the configuration."""
@@ -79,7 +81,16 @@ DECISIONS = (
         "kdseg/train.yaml",
         "strength.kd",
         0.1,
-        {0.1: Candidate("kd"), **{value: Candidate(f"kd_w{value}") for value in (0.3, 1.0)}},
+        {value: Candidate(f"kd_w{value}_t3.0") for value in (0.1, 0.3, 1.0, 3.0)},
+        ("strength",),
+    ),
+    Decision(
+        "KD: strength.temperature",
+        "kdseg/train.yaml",
+        "strength.temperature",
+        3.0,
+        {value: Candidate(f"kd_w0.1_t{value}") for value in (1.0, 3.0)},
+        ("strength",),
     ),
     Decision(
         "SD-Dropout: strength.sd_dropout.end",
@@ -155,11 +166,11 @@ def rows_of(*names: str) -> list[dict[str, Any]]:
 
 def choices() -> dict[str, Choice]:
     """Every decision's choice, by its title."""
-    rows = rows_of("core", "settings", "buffers")
+    rows = {grids: rows_of(*grids) for grids in {decision.grids for decision in DECISIONS}}
     return {
         decision.title: choose(
             decision.before,
-            {value: validation(rows, candidate) for value, candidate in decision.candidates.items()},
+            {value: validation(rows[decision.grids], candidate) for value, candidate in decision.candidates.items()},
         )
         for decision in DECISIONS
     }

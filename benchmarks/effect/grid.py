@@ -144,7 +144,7 @@ GRIDS: Mapping[str, Grid] = {
             for weight in (0.1, 0.3, 1.0, 3.0)
             for temperature in (1.0, 3.0)
         },
-        3,
+        5,
         SEGMENTATION,
         ("trainer.max_steps=1500", *AVERAGING),
         thinned=True,
