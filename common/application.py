@@ -4,7 +4,9 @@ import contextlib
 import os
 import re
 import sys
+import traceback
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, TypeVar
 
 import hydra
@@ -14,22 +16,35 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+import common
 from common.configuration import check_settings, config_directory
 from common.errors import AlreadyFinishedError, InputError, Interrupted, NonFiniteLossError
+from common.overrides import Parts, prepared, texts_of
+from common.runs.keeper import is_first_process
 from common.runs.naming import CHANGES, changes
+from common.text import clipped, visible
 
 S = TypeVar("S")
 FULL_ERROR = "HYDRA_FULL_ERROR"
+DEBUG = "--debug"
+OWN_PACKAGES = ("common", "kdrl", "kdseg")
 MISTAKES = (InputError, NonFiniteLossError, HydraException, OmegaConfBaseException, OSError)
 
 
-def run(config_name: str, settings: type[S], task: Callable[[S], object]) -> None:
+def wants_trace() -> bool:
+    """Whether ``--debug`` stands on the command line, which is taken off it."""
+    wanted = DEBUG in sys.argv
+    sys.argv[:] = [argument for argument in sys.argv if argument != DEBUG]
+    return wanted
+
+
+def run(config_name: str, settings: type[S], task: Callable[[S], object], parts: Parts | None = None) -> None:
     """Compose the configuration from the command line and run ``task`` on it; never returns on bad input.
 
     Hydra's own flags work: ``--help``, ``--cfg job``, ``--multirun``. A mistake in the configuration or
     the data, or a file that cannot be read or written, prints ``error: …`` in one line on standard error
-    and exits with status 2; a non-finite loss exits with status 3; a signal with 128 and its number.
-    ``HYDRA_FULL_ERROR=1`` shows the traceback.
+    and exits with status 2; a non-finite loss exits with status 3; a signal with 128 and its number; what nobody
+    foresaw with 1, and the place. ``--debug`` shows the traceback.
 
     In a sweep on this machine, a job that fails says so and the others go on; the status is that of the first that
     failed. A job whose run is there already, finished, is passed over.
@@ -38,9 +53,10 @@ def run(config_name: str, settings: type[S], task: Callable[[S], object]) -> Non
         config_name: The primary configuration, such as ``kdrl/train``.
         settings: Dataclass that the composed configuration must fit.
         task: The program.
+        parts: What else has texts among its arguments, by its place in the configuration.
     """
     given = os.environ.get(FULL_ERROR)
-    show_trace = given == "1"
+    show_trace = wants_trace() or given == "1"
     composed = False
     sweep = _Sweep()
 
@@ -60,6 +76,7 @@ def run(config_name: str, settings: type[S], task: Callable[[S], object]) -> Non
     os.environ[FULL_ERROR] = "1"
     try:
         with one_line_errors(show_trace):
+            sys.argv[1:] = prepared(sys.argv[1:], texts_of(settings, parts or {}))
             try:
                 program()
             except ValueError as error:
@@ -106,17 +123,19 @@ def one_line_errors(show_trace: bool = False, sweep: _Sweep | None = None) -> It
     """
     try:
         yield
-    except MISTAKES as error:
+    except Exception as error:
         if show_trace:
             raise
+        said = one_line(error) if isinstance(error, MISTAKES) else unforeseen(error)
         if sweep is None:
-            print(_printable(f"error: {one_line(error)}"), file=sys.stderr)
+            if is_first_process() or not isinstance(error, NonFiniteLossError):  # which all processes see at once
+                print(_printable(f"error: {said}"), file=sys.stderr)
             sys.exit(_status(error))
         job = " ".join(HydraConfig.get().overrides.task)
         if isinstance(error, AlreadyFinishedError):
             print(_printable(f"finished already: {job}"), flush=True)
             return
-        print(_printable(f"error: {one_line(error)} (job {sweep.jobs}: {job})"), file=sys.stderr)
+        print(_printable(f"error: {said} (job {sweep.jobs}: {job})"), file=sys.stderr)
         sweep.failed.append(_status(error))
     except (Interrupted, KeyboardInterrupt) as error:
         if show_trace and isinstance(error, KeyboardInterrupt):
@@ -126,18 +145,35 @@ def one_line_errors(show_trace: bool = False, sweep: _Sweep | None = None) -> It
 
 
 def _status(error: Exception) -> int:
-    return 3 if isinstance(error, NonFiniteLossError) else 2
+    if isinstance(error, NonFiniteLossError):
+        return 3
+    return 2 if isinstance(error, MISTAKES) else 1
 
 
 def _printable(text: str) -> str:
     """Names come from folders of others, too: none steers the terminal, and none fills it."""
-    line = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
-    return line if len(line) <= 2000 else f"{line[:1999]}…"
+    return clipped(visible(text), 2000)
+
+
+def unforeseen(error: Exception) -> str:
+    """What a library says, with the innermost of our functions that asked it."""
+    frames = traceback.extract_tb(error.__traceback__)
+    root = Path(common.__file__).parents[1]
+    ours = [frame for frame in frames if _is_ours(Path(frame.filename), root)]
+    place = f" in {Path(ours[-1].filename).relative_to(root)}, {ours[-1].name}" if ours else ""
+    said = " ".join(str(error).split()) or "no more is said"
+    return f"{type(error).__name__}{place}: {clipped(said, 500)}; run again with {DEBUG} for the traceback"
+
+
+def _is_ours(path: Path, root: Path) -> bool:
+    return path.is_relative_to(root) and path.relative_to(root).parts[0] in OWN_PACKAGES
 
 
 def one_line(error: Exception) -> str:
     """What a Hydra or OmegaConf error says, as one line that names the value and what would do."""
     text = str(error)
+    if isinstance(error, (InputError, NonFiniteLossError)):
+        return text
     missing = re.search(r"Could not find '([^']+)'", text)
     if isinstance(error, MissingConfigException) and missing:
         group, _, value = missing.group(1).rpartition("/")

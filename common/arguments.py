@@ -10,7 +10,7 @@ import functools
 import inspect
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, TypeVar
 
 import pydantic
@@ -20,6 +20,7 @@ from common.errors import InputError
 from common.text import shown
 
 K = TypeVar("K")
+T = TypeVar("T")
 C = TypeVar("C", bound=Callable[..., None])
 _OPEN = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 # Far above anything that is meant, and far below where arithmetic overflows.
@@ -62,7 +63,7 @@ class Range:
     def words(self, number: float) -> str:
         """What a number must be that is not in the range."""
         if self.high >= _UNBOUNDED and number > self.high:
-            return f"must be at most {self.high:g}"
+            return f"must be at most {self.high:.10g}"
         if self.high >= _UNBOUNDED and self.low <= -_UNBOUNDED:
             return "must be a number"
         if self.high >= _UNBOUNDED and self.low == 0:
@@ -87,6 +88,14 @@ Count = Annotated[int, Range(1, LARGEST_COUNT)]
 CountFromZero = Annotated[int, Range(0, LARGEST_COUNT)]
 Seed = CountFromZero
 """Torch, numpy and Lightning take more; Procgen does not."""
+
+
+def each_once(values: Sequence[T]) -> Sequence[T]:
+    """A validator of lists in which nothing may stand twice."""
+    doubled = [value for number, value in enumerate(values) if value in values[:number]]
+    if doubled:
+        raise PydanticCustomError("range", f"has {shown(doubled[0])} twice")  # type: ignore[arg-type]
+    return values
 
 
 class Checked:
@@ -157,6 +166,21 @@ def check_type(value: Any, hint: Any, where: str) -> Any:
         return adapter.validate_python(value)
     except pydantic.ValidationError as error:
         raise InputError(said(error.errors()[0], where)) from error
+
+
+def numbers_in(value: Any, where: str) -> Iterator[tuple[str, float]]:
+    """Every number in nested mappings and lists, and its place; also those that are written as a text."""
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from numbers_in(item, f"{where}.{key}")
+    elif isinstance(value, (list, tuple)):
+        for number, item in enumerate(value):
+            yield from numbers_in(item, f"{where}[{number}]")
+    elif isinstance(value, (int, float)) and not isinstance(value, bool):
+        yield where, value
+    elif isinstance(value, str):
+        with contextlib.suppress(ValueError):
+            yield where, float(value)
 
 
 def said(error: Any, where: str) -> str:

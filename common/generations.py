@@ -21,7 +21,8 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from common.application import one_line_errors
+from common.application import DEBUG, one_line_errors
+from common.arguments import Count, Seed, check_type
 from common.errors import InputError
 from common.runs.folder import Run
 from common.runs.interruption import SIGNALS
@@ -46,8 +47,7 @@ def commands(
     kdrl-train method=erm seed=0 run_dir=out/generation0
     kdrl-train method=kd seed=1 teacher=out/generation0 run_dir=out/generation1
     """
-    if count < 1:
-        raise InputError(f"count={count} must be at least 1")
+    check_type(count, Count, "--count")
     if len(students) > count:
         raise InputError(f"there are {len(students)} --student for {count} generations; give one for each at most")
     given = {key: _last(program, key) for key in ("method", "teacher", "seed", "run_dir")}
@@ -55,7 +55,7 @@ def commands(
         raise InputError(f"run_dir={given['run_dir']} is set by the chain; give --out")
     if given["method"] in (None, "erm"):
         raise InputError("the students need a method with a teacher; give method=kd")
-    first = int(given["seed"] or 0)
+    first = check_type(given["seed"] or 0, Seed, "seed")
     shared = [argument for argument in program if argument.split("=")[0] not in given]
     chain: list[tuple[Path, list[str]]] = []
     teacher = given["teacher"]
@@ -117,11 +117,12 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=3, help="how many students follow generation 0")
     parser.add_argument("--out", type=Path, required=True, help="the folder of the generations")
     parser.add_argument("--student", action="append", default=[], help="what differs in the next generation")
+    parser.add_argument(DEBUG, action="store_true", help="show the traceback of an error")
     parser.add_argument("program", nargs=argparse.REMAINDER, help="kdrl-train or kdseg-train and its arguments")
     options = parser.parse_args()
     if not options.program:
         parser.error("no program to train with; end with kdrl-train or kdseg-train and its arguments")
-    with one_line_errors():
+    with one_line_errors(options.debug):
         status = train_chain(commands(options.program, options.count, options.out, options.student), _run)
         sys.exit(status)
 

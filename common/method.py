@@ -3,11 +3,15 @@
 from collections.abc import Mapping
 from typing import Any
 
+from common.averaging import AVERAGERS
 from common.configuration import Choices, build
 from common.distillation import Distillation
+from common.overrides import Parts
 from common.teacher import Teacher
 
 METHODS: Choices = {"common.distillation.Distillation": Distillation}
+METHOD_PARTS: Parts = {"method": METHODS.values(), "averaging": AVERAGERS.values()}
+"""What has texts among its arguments in either task's configuration."""
 
 
 def teacher_paths(given: str | list[str] | None) -> list[str]:

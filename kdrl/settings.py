@@ -6,9 +6,10 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field
 from pydantic.dataclasses import dataclass
 
+from common.arguments import Count, CountFromZero, Range, Seed
 from common.errors import choice
 from common.procgen import DIFFICULTIES, GAMES, LOOKS, LevelSet
-from common.runs.settings import LARGEST_SEED, STRICT, JudgeSettings, RunSettings
+from common.runs.settings import STRICT, JudgeSettings, RunSettings
 
 
 def _one_of(options: Collection[str], where: str) -> AfterValidator:
@@ -22,10 +23,10 @@ class EnvSettings:
     game: Annotated[str, _one_of(GAMES, "env.game")]
     difficulty: Annotated[str, _one_of(DIFFICULTIES, "env.difficulty")]
     look: Annotated[str, _one_of(LOOKS, "env.look")]
-    num_envs: int = Field(ge=1, le=4096)
-    start_level: int = Field(ge=0, lt=LARGEST_SEED)
-    num_levels: int = Field(ge=1, lt=LARGEST_SEED)
-    threads: Annotated[int, Field(ge=0, le=256)] | None
+    num_envs: Annotated[int, Range(1, 4096)]
+    start_level: CountFromZero
+    num_levels: Count
+    threads: Annotated[int, Range(0, 256)] | None
 
     def seen(self) -> LevelSet:
         """The training levels."""
@@ -39,17 +40,17 @@ class NetworkSettings:
     name: str
     task: Literal["rl"]
     extractor: str
-    features_dim: Annotated[int, Field(le=2**16)]
+    features_dim: Annotated[int, Range(1, 2**16)]
 
 
 @dataclass(config=STRICT, kw_only=True)
 class EvaluationSettings:
     """What is measured at the end and along the way."""
 
-    episodes: int = Field(ge=1)
+    episodes: Count
     looks: list[Annotated[str, _one_of(LOOKS, "evaluation.looks")]]
-    every: int = Field(ge=0)
-    progress_episodes: int = Field(ge=1)
+    every: CountFromZero
+    progress_episodes: Count
 
 
 @dataclass(config=STRICT, kw_only=True)
@@ -57,7 +58,7 @@ class TrainSettings(RunSettings):
     """``configs/kdrl/train.yaml``."""
 
     task: Literal["rl"]
-    total_timesteps: int = Field(ge=1)
+    total_timesteps: Count
     device: str
     ppo: dict[str, Any]
     normalize_reward: bool
@@ -72,7 +73,7 @@ class EvaluateSettings(JudgeSettings):
     """``configs/kdrl/evaluate.yaml``."""
 
     run: str | Annotated[list[str], Field(min_length=1)]
-    episodes: int = Field(ge=1)
+    episodes: Count
     looks: list[Annotated[str, _one_of(LOOKS, "looks")]]
-    num_envs: int = Field(ge=1, le=4096)
-    seed: int = Field(ge=0, le=LARGEST_SEED)
+    num_envs: Annotated[int, Range(1, 4096)]
+    seed: Seed

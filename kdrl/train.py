@@ -15,10 +15,10 @@ from torch import nn
 from common.application import run as run_application
 from common.averaging import Averager, make_averager
 from common.configuration import Choices, build, check_arguments
-from common.device import pick_device
+from common.device import memory_bytes, pick_device
 from common.distillation import Distillation
 from common.errors import InputError, NonFiniteLossError
-from common.method import make_distillation, teacher_paths
+from common.method import METHOD_PARTS, make_distillation, teacher_paths
 from common.runs import lifecycle
 from common.runs.folder import Run
 from common.runs.identity import Identity
@@ -45,6 +45,10 @@ RESERVED = (
 )
 
 
+# Its observation, and some numbers.
+TRANSITION_BYTES = 64 * 64 * 3 + 64
+
+
 def ppo_arguments(settings: TrainSettings) -> dict[str, Any]:
     """Arguments of PPO as configured, its defaults included.
 
@@ -54,6 +58,12 @@ def ppo_arguments(settings: TrainSettings) -> dict[str, Any]:
     given = check_arguments(DistilledPPO, settings.ppo, "ppo", RESERVED)
     arguments = {name: parameter.default for name, parameter in inspect.signature(PPO).parameters.items()} | given
     rollout, batch = settings.env.num_envs * arguments["n_steps"], arguments["batch_size"]
+    needed, there = rollout * TRANSITION_BYTES / 2**30, memory_bytes() / 2**30
+    if needed > there:
+        raise InputError(
+            f"ppo.n_steps={arguments['n_steps']} with env.num_envs={settings.env.num_envs} needs {needed:,.0f} GiB for"
+            f" a rollout, and this machine has {there:.0f}; take fewer"
+        )
     if rollout % batch:
         raise InputError(
             f"ppo.batch_size={batch} does not divide a rollout of {rollout} transitions "
@@ -286,7 +296,7 @@ def _without_validation(settings: TrainSettings) -> str | None:
 
 def main() -> None:
     """Entry point of ``kdrl-train``."""
-    run_application("kdrl/train", TrainSettings, train)
+    run_application("kdrl/train", TrainSettings, train, METHOD_PARTS)
 
 
 if __name__ == "__main__":

@@ -1,21 +1,28 @@
 """From the config groups ``data`` and ``optimizer`` to a data set and to what makes an optimiser."""
 
 import inspect
+import sys
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 
+from common.arguments import Range, check_type, numbers_in
 from common.configuration import Choices, build, build_partial
+from common.overrides import Parts
 from kdseg.domains.datamodule import SegmentationData
 from kdseg.domains.folder import FolderData
 from kdseg.domains.procgen import ProcgenData
 from kdseg.module import Optimizer
 
+Finite = Annotated[float, Range(0, sys.float_info.max)]
+"""Not negative; no other bound will do for all of what optimisers call by a number."""
+
 DATA_SETS: Choices = {
     "kdseg.domains.folder.FolderData": FolderData,
     "kdseg.domains.procgen.ProcgenData": ProcgenData,
 }
+DATA_PARTS: Parts = {"data": DATA_SETS.values()}
 OPTIMIZERS: Choices = {
     f"torch.optim.{name}": kind
     for name, kind in sorted(vars(torch.optim).items())
@@ -39,5 +46,7 @@ def make_optimizer(node: Mapping[str, Any]) -> Optimizer:
     Raises:
         InputError: a node that makes none.
     """
+    for name, number in numbers_in(node, "optimizer"):
+        check_type(number, Finite, name)  # torch looks at some of them, and takes NaN for a momentum
     optimizer: Optimizer = build_partial(node, "optimizer", OPTIMIZERS)
     return optimizer

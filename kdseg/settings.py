@@ -2,9 +2,17 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 from pydantic.dataclasses import dataclass
 
+from common.arguments import Count, CountFromZero, Fraction, NotNegative, UpToOne
 from common.errors import InputError
 from common.runs.settings import STRICT, JudgeSettings, RunSettings
 from common.text import shown
@@ -38,18 +46,37 @@ class NetworkSettings(BaseModel):
 
 
 class TrainerSettings(BaseModel):
-    """Config group ``trainer``: arguments of Lightning's Trainer, which knows what else there is."""
+    """Config group ``trainer``: arguments of Lightning's Trainer, which knows what else there is.
+
+    What is named here, Lightning takes without a look and fails on later, or trains on nothing: no weights or optimiser
+    state of half or double precision could be read back for evaluation.
+    """
 
     model_config = ConfigDict(extra="allow")
 
-    max_steps: int = Field(ge=1)
+    max_steps: Count
+    accumulate_grad_batches: Count = 1
+    gradient_clip_val: NotNegative | None = None
+    gradient_clip_algorithm: Literal["norm", "value"] | None = None
+    log_every_n_steps: Count | None = None
+    limit_train_batches: Count | UpToOne | None = None
+    limit_val_batches: CountFromZero | Fraction | None = None
+    overfit_batches: CountFromZero | Fraction = 0
+    reload_dataloaders_every_n_epochs: CountFromZero = 0
+    num_nodes: Literal[1] = 1
+    precision: Literal[32, 16, "32", "16", "bf16", "32-true", "16-mixed", "bf16-mixed"] | None = None
+
+    @model_serializer(mode="wrap")
+    def _as_given(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """What the configuration says; the rest is Lightning's to choose."""
+        return {key: value for key, value in dump(self).items() if key in self.model_fields_set}
 
 
 @dataclass(config=STRICT, kw_only=True)
 class EvaluationSettings:
     """What is measured along the way."""
 
-    every: int = Field(ge=0)
+    every: CountFromZero
 
 
 @dataclass(config=STRICT, kw_only=True)

@@ -14,17 +14,19 @@ from common.averaging import Averager, make_averager
 from common.distillation import Distillation
 from common.errors import NonFiniteLossError
 from common.evaluation.segmentation import mean_iou
-from common.method import make_distillation, teacher_paths
+from common.method import METHOD_PARTS, make_distillation, teacher_paths
 from common.runs import lifecycle
 from common.runs.folder import Run
 from common.runs.identity import Identity
-from common.runs.keeper import Keeper
+from common.runs.keeper import Keeper, is_first_process
 from common.runs.records import Record
 from common.runs.weights import AVERAGED, LAST, load_weights, weights_path
 from common.teacher import Teacher
 from kdseg.callbacks import LearningCurve, all_finite
-from kdseg.configured import make_data, make_optimizer
+from kdseg.configured import DATA_PARTS, make_data, make_optimizer
 from kdseg.domains.datamodule import SegmentationData
+from kdseg.domains.draws import check_shares
+from kdseg.domains.findings import write_findings
 from kdseg.domains.held_out import write_images
 from kdseg.evaluate import items, measure, print_scores, rows
 from kdseg.identity import identify
@@ -80,7 +82,8 @@ class SegmentationTraining(lifecycle.Training):
         self.teachers = [Run(path) for path in paths]
         # Seeded again, so that the network's first weights do not depend on the teacher before it.
         pl.seed_everything(settings.seed, workers=True, verbose=False)
-        make_trainer(console, settings, None, self.arguments, [])  # whatever it refuses, it refuses now
+        trainer = make_trainer(console, settings, None, self.arguments, [])  # whatever it refuses, it refuses now
+        check_shares(self.data.loading.batch_size, trainer.world_size)
         self.parts = [*self.data.validation_parts, self.data.test_parts[0]]
         self.module = _make_module(settings, self.data, self.distillation, averaging)
 
@@ -89,8 +92,10 @@ class SegmentationTraining(lifecycle.Training):
         return identify(self.settings, self.data, self.module.averaging, self.teachers)
 
     def describe(self, run: Run) -> None:
-        """List the images."""
+        """List the images, and what was found beside them."""
         write_images(run, self.data.images())
+        if self.data.found:
+            write_findings(run, self.data.found, self.data.notes)
 
     def begin(self) -> None:
         """Show how good the teacher is: a wrong one should be seen before hours are spent on it."""
@@ -191,7 +196,7 @@ def train(settings: TrainSettings) -> None:
     """
     quiet_lightning()
     lifecycle.check_early(settings.run_dir)
-    lifecycle.train(SegmentationTraining(settings, Console()))
+    lifecycle.train(SegmentationTraining(settings, Console(quiet=not is_first_process())))
 
 
 def _make_module(
@@ -208,7 +213,7 @@ def _make_module(
         averaging,
         [data.target_name],
     )
-    module.make_batches = data.train_dataloader
+    module.make_batches = data.whole_batches
     module.configure_optimizers()
     check_sizes(module.network, _image_sizes(data))
     return module
@@ -235,7 +240,7 @@ def _image_sizes(data: SegmentationData) -> list[tuple[int, int]]:
 
 def main() -> None:
     """Entry point of ``kdseg-train``."""
-    run_application("kdseg/train", TrainSettings, train)
+    run_application("kdseg/train", TrainSettings, train, {**METHOD_PARTS, **DATA_PARTS})
 
 
 if __name__ == "__main__":

@@ -62,10 +62,9 @@ def portion(sound: Path, work: Path, numbers: range) -> dict[str, Any]:
     out, tracebacks = io.StringIO(), list[str]()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out), contextlib.chdir(work):
         try:
-            if status := report(["runs", "--resamples", "100"]):
-                tracebacks.append(f"status {status}: {out.getvalue()[-500:]}")
+            report(["runs", "--resamples", "100"])
         except BaseException:
-            tracebacks.append(traceback.format_exc())
+            tracebacks.append(f"{out.getvalue()[-500:]}{traceback.format_exc()}")
         used = {(work / result.path).resolve() for result in collect(["runs"]).results}
     said = [line for line in out.getvalue().splitlines() if line.startswith("skipped: ")]
     fates: Counter[str] = Counter()

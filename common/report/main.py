@@ -1,12 +1,12 @@
 """``kd-report``: every run side by side, in the terminal, as CSV and as one page."""
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
 
+from common.application import DEBUG, one_line_errors
 from common.errors import InputError
 from common.report.analysis import analyse
 from common.report.page import render
@@ -23,14 +23,14 @@ report.csv and report.html (one file that works offline).
 """
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Run ``kd-report``.
 
     Args:
         arguments: The command line without the program's name; ``sys.argv`` by default.
 
-    Returns:
-        The exit status: 0, or 2 after one line on standard error if the runs cannot be used.
+    Raises:
+        SystemExit: with status 2, after one line on standard error, if the runs cannot be used.
     """
     parser = argparse.ArgumentParser(prog="kd-report", description=_DESCRIPTION)
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUNS", help="folders of runs, searched at any depth")
@@ -47,13 +47,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--resamples", type=int, default=2000, metavar="N", help="bootstrap resamples (default: %(default)s)"
     )
+    parser.add_argument(DEBUG, action="store_true", help="show the traceback of an error")
     options = parser.parse_args(arguments)
-    try:
+    with one_line_errors(options.debug):
         _report(options.runs, options.out, options.reference, options.resamples)
-    except InputError as error:
-        print(f"error: {visible(str(error))}", file=sys.stderr)
-        return 2
-    return 0
 
 
 def _report(runs: Sequence[Path], out: Path, reference: str, resamples: int) -> None:
@@ -79,4 +76,4 @@ def _write(path: Path, text: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

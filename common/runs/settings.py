@@ -6,18 +6,23 @@ from pydantic import AfterValidator, ConfigDict, Field
 from pydantic.dataclasses import dataclass
 from pydantic_core import PydanticCustomError
 
+from common.arguments import Count, NotNegative, Seed, check_type, numbers_in
 from common.averaging import NO_AVERAGING
 from common.runs.weights import Weights
 from common.teacher import Combination
 
 STRICT = ConfigDict(extra="forbid")
-# What Procgen takes for seeds and levels; torch, numpy and Lightning take more.
-LARGEST_SEED = 2**31 - 1
 
 
 def _named(node: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(node.get("name"), str):
         raise PydanticCustomError("name", "it needs a name in words, such as name=mine")
+    return node
+
+
+def _not_negative(node: dict[str, Any]) -> dict[str, Any]:
+    for name, number in numbers_in(node, "strength"):
+        check_type(number, NotNegative, name)
     return node
 
 
@@ -44,12 +49,13 @@ class RunSettings:
         checkpoint_every: Steps between two checkpoints.
     """
 
-    seed: int = Field(ge=0, le=LARGEST_SEED)
+    seed: Seed
     run_dir: str
     teacher: str | list[str] | None
-    strength: dict[str, Any]
+    # A method that refers to one of them says more about it; others are not to be wrong either.
+    strength: Annotated[dict[str, Any], AfterValidator(_not_negative)]
     method: NamedNode
-    checkpoint_every: int = Field(ge=1)
+    checkpoint_every: Count
     # With defaults, because runs from before there were such settings lack them.
     averaging: NamedNode = Field(default_factory=lambda: dict(NO_AVERAGING))
     teacher_weights: Weights = "auto"

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from common.errors import InputError
 from common.runs.disk import MEBIBYTE, check_size, write_atomically
 from common.runs.folder import Run
+from common.text import shown
 
 LAST, AVERAGED = "last", "averaged"
 Weights = Literal["auto", "last", "averaged"]
@@ -57,7 +58,7 @@ def load_weights(module: nn.Module, run: Run, name: str = LAST) -> None:
     """Load ``checkpoints/<name>.safetensors`` into ``module``.
 
     Raises:
-        InputError: no such file, a damaged one, or weights of another network.
+        InputError: no such file, a damaged one, weights of another network, or such that are not finite.
     """
     path = weights_path(run, name)
     if not path.exists():
@@ -74,6 +75,8 @@ def load_weights(module: nn.Module, run: Run, name: str = LAST) -> None:
     except (SafetensorError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"{path} does not fit the network in {run.config_path} ({reason})") from error
+    if spoilt := [key for key, tensor in tensors.items() if tensor.is_floating_point() and not tensor.isfinite().all()]:
+        raise InputError(f"{path}: {shown(spoilt[0])} has values that are not finite; train the run anew")
 
 
 def choose_weights(run: Run, weights: Weights = "auto") -> str:

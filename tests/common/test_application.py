@@ -9,6 +9,7 @@ import pytest
 
 from common.application import one_line, one_line_errors, run
 from common.errors import AlreadyFinishedError, InputError, Interrupted, NonFiniteLossError
+from common.text import clipped
 from kdrl.settings import EvaluateSettings, TrainSettings
 
 Call = Callable[..., Any]
@@ -61,10 +62,22 @@ def test_mistakes_are_one_line_and_a_status(call: Call, error: Exception, status
     assert (outcome.status, outcome.out, outcome.err) == (status, "", message)
 
 
-@pytest.mark.parametrize("error", [ValueError("a bug"), KeyError("bug"), RuntimeError("bug")])
-def test_bugs_are_not_dressed_up_as_mistakes(call: Call, error: BaseException) -> None:
+@pytest.mark.parametrize("error", [ValueError("a\nbug"), KeyError("bug"), RuntimeError(), AssertionError("x" * 5000)])
+def test_what_nobody_foresaw_is_one_line_with_its_place(call: Call, error: Exception) -> None:
+    class Broken(str):
+        def __len__(self) -> int:
+            raise error
+
+    def task(settings: object) -> None:
+        clipped(Broken(), 3)
+
+    outcome = call(program(task))
+    assert (outcome.status, outcome.out) == (1, "")
+    assert outcome.err.startswith(f"error: {type(error).__name__} in common/text.py, clipped: ")
+    assert outcome.err.endswith("; run again with --debug for the traceback\n")
+    assert outcome.err.count("\n") == 1 and len(outcome.err) < 700
     with pytest.raises(type(error)):
-        call(raises(error))
+        call(program(task), "--debug")
 
 
 @pytest.mark.parametrize(
@@ -115,9 +128,10 @@ def test_the_environment_is_left_as_it_was(call: Call, monkeypatch: pytest.Monke
         (["~ppo.foo"], "Could not delete from config. 'ppo.foo' does not exist."),
         (["+sead=1"], "sead is not a key of the configuration"),
         (["run_dir=${nowhere}"], "Interpolation key 'nowhere' not found\n"),
-        (["seed=[1"], ""),
+        (["seed=[1"], "seed=[1 cannot be read; quote a value that holds such characters: 'seed=\"[1\"'\n"),
         (["a b"], ""),
-        (["env.game=maze,leaper"], "Ambiguous value for argument 'env.game=maze,leaper'"),
+        (["env.game=maze,leaper"], "env.game='maze,leaper' is not known; use one of: big"),
+        (["env=maze,leaper"], "Ambiguous value for argument 'env=maze,leaper'"),
         (["seed=abc"], "seed='abc': Input should be a valid integer"),
         (["experiment=foo"], "experiment=foo is not known; use one of: demo_policy, "),
         (["+experiment=foo"], "kdrl/experiment=foo is not known\n"),
@@ -188,7 +202,7 @@ def test_a_sweep_passes_over_what_is_finished(call: Call) -> None:
 
 
 def test_one_line_keeps_what_is_one_line() -> None:
-    assert one_line(InputError("x=1: wrong\n  full_key: x\nobject_type=dict")) == "x=1: wrong"
+    assert one_line(ValueError("x=1: wrong\n  full_key: x\nobject_type=dict")) == "x=1: wrong"
     assert one_line(InputError("full_key_of_mine=1 is wrong")) == "full_key_of_mine=1 is wrong"
 
 
@@ -206,5 +220,5 @@ def test_names_of_others_cannot_steer_the_terminal(capsys: pytest.CaptureFixture
     with pytest.raises(SystemExit), one_line_errors():
         raise InputError("run=\x1b[2J\r\u202eevil [red]" + "x" * 5000)
     said = capsys.readouterr().err
-    assert said.startswith("error: run=\\x1b[2J\\r\\u202eevil [red]xxx") and said.endswith("xxx…\n")
+    assert said.startswith("error: run=\\x1b[2J\\x0d\\u202eevil [red]xxx") and said.endswith("xxx…\n")
     assert len(said) < 2100

@@ -64,7 +64,9 @@ NUMBERS = [
     (kind, name, hint)
     for kind in CLASSES
     for name, hint in hints_of(kind).items()
-    if ranges(hint) and name in inspect.signature(kind).parameters and "Sequence" not in str(hint)
+    if ranges(hint)
+    and name in inspect.signature(kind).parameters
+    and not any(container in str(hint) for container in ("Sequence", "Mapping"))
 ]
 
 

@@ -304,8 +304,12 @@ def test_build_partial_checks_now_and_builds_later() -> None:
     assert refusal(lambda: make_optimizer({"_target_": "torch.optim.AdamW", "learning_rate": 1})).startswith(
         "optimizer.learning_rate is not known; use one of: "
     )
-    bad = make_optimizer({"_target_": "torch.optim.AdamW", "lr": -1.0})
-    assert refusal(lambda: bad([parameter])) == "optimizer: Invalid learning rate: -1.0"
+    bad = make_optimizer({"_target_": "torch.optim.AdamW", "betas": [0.9, 1.5]})
+    assert refusal(lambda: bad([parameter])) == "optimizer: Invalid beta parameter at index 1: 1.5"
+    for lr in (-1.0, float("nan"), "inf"):
+        assert refusal(lambda lr=lr: make_optimizer({"_target_": "torch.optim.SGD", "momentum": lr})).startswith(
+            f"optimizer.momentum={float(lr)} must"
+        )
 
 
 # --- the methods there are -------------------------------------------------------------------------------------------

@@ -81,7 +81,7 @@ def test_the_program_says_what_is_missing(call: Call, tmp_path: Path) -> None:
     outcome = call(main, "--out", tmp_path, "no-such-program", "method=kd")
     assert outcome.status == 2 and "no-such-program is not a program here; use kdrl-train" in outcome.err
     outcome = call(main, "--out", tmp_path, "--count", 0, "kdrl-train", "method=kd")
-    assert (outcome.status, outcome.err) == (2, "error: count=0 must be at least 1\n")
+    assert (outcome.status, outcome.err) == (2, "error: --count=0 must be at least 1\n")
 
 
 POLICY = [

@@ -127,7 +127,7 @@ def test_segmentation_is_typed_as_policies_are() -> None:
         assert refusal("kdseg", network=network | change).startswith(expected)
     for trainer, expected in (
         ({}, "trainer.max_steps is missing; give trainer.max_steps=…"),
-        ({"max_steps": 0}, "trainer.max_steps=0: Input should be greater than or equal to 1"),
+        ({"max_steps": 0}, "trainer.max_steps=0 must be at least 1"),
         ({"max_steps": "abc"}, "trainer.max_steps='abc': Input should be a valid integer"),
         ({"max_steps": None}, "trainer.max_steps=None: Input should be a valid integer"),
     ):

@@ -76,16 +76,16 @@ def trained(tmp_path_factory: pytest.TempPathFactory, call: Call, tiny: list[str
         ("+optimizer.learning_rate=5", ["optimizer.learning_rate", "lr"]),
         ("+method.terms.kd.weight=1", ["method.terms"]),
         ("seed=abc", ["seed='abc'", "integer"]),
-        ("seed=-1", ["seed=-1", "greater than or equal to 0"]),
+        ("seed=-1", ["seed=-1", "must not be negative"]),
         ("trainer.max_steps=abc", ["trainer.max_steps='abc'", "integer"]),
-        ("trainer.max_steps=0", ["trainer.max_steps=0", "greater than or equal to 1"]),
+        ("trainer.max_steps=0", ["trainer.max_steps=0", "must be at least 1"]),
         ("trainer.max_steps=null", ["trainer.max_steps=None", "integer"]),
         ("trainer.accelerator=abacus", ["abacus", "cpu"]),
         ("trainer.precision=17", ["precision", "17"]),
         ("+trainer.max_epochs=3", ["trainer.max_epochs", "remove it"]),
         ("+trainer.logger=true", ["trainer.logger", "remove it"]),
         ("evaluation.every=often", ["evaluation.every='often'", "integer"]),
-        ("checkpoint_every=0", ["checkpoint_every=0", "greater than or equal to 1"]),
+        ("checkpoint_every=0", ["checkpoint_every=0", "must be at least 1"]),
         ("channels_last=perhaps", ["channels_last='perhaps'", "bool"]),
         ("data.batch_size=x", ["data.batch_size='x'", "integer"]),
         ("data.batch_size=0", ["batch_size=0"]),
@@ -190,7 +190,7 @@ def test_a_teacher_whose_configuration_is_not_readable(
     for text, expected in (
         ("task: [seg\n", "is not readable as YAML"),
         ("- a list\n", "is a run of task None"),
-        ("task: seg\nseed: 0\n", "config.yaml: checkpoint_every is missing"),
+        ("task: seg\nseed: 0\n", "config.yaml: run_dir is missing"),
     ):
         (tmp_path / "config.yaml").write_text(text)
         message = refuse(train, *tiny, "run_dir=run", "method=kd", f"teacher={tmp_path}")
@@ -202,7 +202,7 @@ def test_a_teacher_whose_configuration_is_not_readable(
     ("key", "value", "expected"),
     [
         (("classes",), ["background", "nucleus", "wall"], "has 3 classes (background, nucleus, wall), the data 2"),
-        (("data", "mean"), [0.0, 0.0, 0.0], "data.mean=[0.0, 0.0, 0.0], the student has"),
+        (("data", "mean"), [0.0, 0.0, "a"], "data.mean"),
     ],
 )
 def test_a_teacher_of_other_data(

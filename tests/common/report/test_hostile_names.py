@@ -78,7 +78,7 @@ def test_a_name_goes_through_every_part(
             rename(write.segmentation_run(runs / f"{method}-{seed}", method, seed, images=4), name)
     monkeypatch.setenv("COLUMNS", "500")
     monkeypatch.setattr(theme, "RESOLUTION", 20)  # most of the time goes into pixels
-    assert main([str(runs), "--out", str(runs / "out"), "--resamples", "100"]) == 0
+    main([str(runs), "--out", str(runs / "out"), "--resamples", "100"])
     printed = capsys.readouterr().out
     shown = visible(name)
     assert f"seg · {shown}2 · {shown} · trained on {shown}\n" in printed
@@ -102,12 +102,13 @@ def test_the_reference_may_have_any_name(
     write.renamed(run, tmp_path / "runs" / "odd", "[old]$x_$")
     monkeypatch.setenv("COLUMNS", "160")
     options = ["--out", str(tmp_path / "out"), "--resamples", "100", "--reference", "[old]$x_$"]
-    assert main([str(tmp_path / "runs"), *options]) == 0
+    main([str(tmp_path / "runs"), *options])
     assert "diff to [old]$x_$ [95 %]" in capsys.readouterr().out
 
 
 def test_an_error_is_one_line_whatever_is_in_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([str(tmp_path / "a\n\x1b[31mb")]) == 2
+    with pytest.raises(SystemExit, match="2"):
+        main([str(tmp_path / "a\n\x1b[31mb")])
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and "\x1b" not in error and "a\\x0a\\x1b[31mb does not exist" in error
 
