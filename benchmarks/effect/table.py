@@ -59,10 +59,10 @@ def comparison(rows: Rows, reference: str) -> list[str]:
     return lines
 
 
-def section(name: str, title: str, targets: dict[str, str]) -> list[str]:
+def section(name: str, title: str, targets: dict[str, str], note: str = "") -> list[str]:
     """A grid: live weights, averaged weights, and what averaging adds to plain training."""
     live, averaged = read(name), read(f"{name}_averaged")
-    lines = [f"## {title}", "", *conditions(name), ""]
+    lines = [f"## {title}", "", *conditions(name), "", *([note, ""] if note else [])]
     for target, heading in targets.items():
         mine = [row for row in live if row["target"] == target and not row["method"].endswith(AVERAGED)]
         other = [row for row in averaged if row["target"] == target and row["method"].endswith(AVERAGED)]
@@ -154,7 +154,12 @@ def page() -> str:
                 "generated": "CoinRun, unseen look: generated",
             },
         ),
-        *section("policies", "PPO on CoinRun (normalised return)", {"coinrun/themed": "Unseen levels, training look"}),
+        *section(
+            "policies",
+            "PPO on CoinRun (normalised return)",
+            {"coinrun/themed": "Unseen levels, training look"},
+            "The machine did other work meanwhile: the times say nothing here (see `benchmarks/speed`).",
+        ),
         "## State diversity: whose states a student should learn from",
         "",
         *state_diversity.summary(state_diversity.RESULTS).splitlines(),
