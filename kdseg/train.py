@@ -21,12 +21,13 @@ from common.runs.identity import Identity
 from common.runs.keeper import Keeper, is_first_process
 from common.runs.records import Record
 from common.runs.weights import AVERAGED, LAST, load_weights, weights_path
-from common.teacher import Teacher
+from common.teacher import CrossFittedTeacher, Teacher
 from kdseg.callbacks import LearningCurve, all_finite
 from kdseg.configured import DATA_PARTS, make_data, make_optimizer
 from kdseg.domains.datamodule import SegmentationData
 from kdseg.domains.draws import check_shares
 from kdseg.domains.findings import write_findings
+from kdseg.domains.folds import check_folds
 from kdseg.domains.held_out import write_images
 from kdseg.evaluate import items, measure, print_scores, rows
 from kdseg.identity import identify
@@ -53,7 +54,10 @@ def configured_method(
         teacher, notes = load_teacher(paths, data, weights, combine, settings.unfinished)
         for note in notes:
             console.print(f"warning: {note}", style="yellow", markup=False)
-    return make_distillation(settings.method, teacher, paths)
+    distillation, used = make_distillation(settings.method, teacher, paths)
+    if isinstance(distillation.teacher, CrossFittedTeacher):
+        distillation.teacher.folds = check_folds(used, data.train_dataset.domains)
+    return distillation, used
 
 
 class SegmentationTraining(lifecycle.Training):

@@ -15,6 +15,7 @@ from kdseg.domains.augmentation import Pipeline
 from kdseg.domains.dataset import Entry, Loading, SegmentationDataset
 from kdseg.domains.draws import SameSizeBatches, TrainingBatches, TrainingDraws
 from kdseg.domains.findings import Findings
+from kdseg.domains.folds import Fold, leave_out
 from kdseg.domains.held_out import DomainImages, Images, digests, fingerprints, source_names, trained_on
 from kdseg.domains.sample import DomainData
 
@@ -49,6 +50,7 @@ class SegmentationData(LightningDataModule):
         seen_test: Test images of the source domains; ``None`` means ``validation``.
         images: What a finished run that is judged was trained on.
         notes: What of the data was passed over or makes little sense, a line each.
+        fold: A fold of the training images that is left out, for a teacher that is to label it.
 
     Attributes:
         num_classes: Number of classes.
@@ -77,8 +79,11 @@ class SegmentationData(LightningDataModule):
         seen_test: Sequence[DomainData] | None = None,
         images: Images | None = None,
         notes: Sequence[str] = (),
+        fold: Fold | None = None,
     ) -> None:
         super().__init__()
+        if fold is not None and images is None:
+            train = leave_out(train, fold)
         self.loading = loading
         self.class_names = list(class_names)
         self.num_classes = len(self.class_names)

@@ -14,6 +14,7 @@ from kdseg.domains.augmentation import Augmentation
 from kdseg.domains.datamodule import SegmentationData
 from kdseg.domains.dataset import IMAGENET_MEAN, IMAGENET_STD, Batch, Channels, Deviations, Loading, Side, Workers
 from kdseg.domains.findings import findings
+from kdseg.domains.folds import Fold
 from kdseg.domains.groups import GroupTable
 from kdseg.domains.held_out import Images, Parts, judged_parts, source_names
 from kdseg.domains.images import ValueRange, check_brightness
@@ -62,6 +63,8 @@ class FolderData(SegmentationData):
         split_seed: Chooses the held-out groups. Apart from ``seed`` so that runs with different seeds
             are judged on the same images.
         cache_mib: Decoded images are kept in memory, as many as fit into this many MiB.
+        fold: ``(k, K)`` leaves fold k of K of the training images out, for a teacher of ``method=cross_fitted``; images
+            of one group are in one fold.
         batch_size: See :class:`~kdseg.domains.dataset.Loading`, as for the arguments that follow.
         eval_batch_size: As above.
         crop_size: As above.
@@ -97,6 +100,7 @@ class FolderData(SegmentationData):
         metadata: str = "metadata.csv",
         groups_span_domains: bool = True,
         validation_fraction: Share = 0.2,
+        fold: Fold | None = None,
         split_seed: Seed = 0,
         cache_mib: CountFromZero = 1024,
         batch_size: Batch = 16,
@@ -145,7 +149,7 @@ class FolderData(SegmentationData):
             parts["notes"] = notes
         else:
             parts = judged_parts(domains, target, images, notes)
-        super().__init__(**parts, class_names=named, loading=loading)
+        super().__init__(**parts, class_names=named, loading=loading, fold=fold)
         self.found = {
             name: findings(domain.checked, named, found[name].passed_over)
             for name, domain in domains.items()

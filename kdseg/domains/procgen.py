@@ -14,6 +14,7 @@ from common.procgen.labels import LABELLED_GAMES, LabelledFrames, class_names
 from kdseg.domains.augmentation import Augmentation
 from kdseg.domains.datamodule import SegmentationData
 from kdseg.domains.dataset import IMAGENET_MEAN, IMAGENET_STD, Batch, Channels, Deviations, Loading, Side, Workers
+from kdseg.domains.folds import Fold
 from kdseg.domains.held_out import Images, Parts, judged_parts, source_names
 from kdseg.domains.sample import ArrayDomain
 from kdseg.domains.split import choose_domains
@@ -47,6 +48,8 @@ class ProcgenData(SegmentationData):
         stride: Steps of random play between two frames of one episode.
         frame_seed: FrameSeeds level order and play. Apart from ``seed`` so that runs with different seeds are
             trained and judged on the same frames.
+        fold: ``(k, K)`` leaves fold k of K of the training images out, for a teacher of ``method=cross_fitted``; images
+            of one group are in one fold.
         batch_size: See :class:`~kdseg.domains.dataset.Loading`, as for the arguments that follow.
         eval_batch_size: As above.
         crop_size: As above; ``None``, whole frames, by default.
@@ -78,6 +81,7 @@ class ProcgenData(SegmentationData):
         test_frames: Frames = 256,
         stride: Count = 16,
         frame_seed: FrameSeed = 0,
+        fold: Fold | None = None,
         batch_size: Batch = 16,
         eval_batch_size: Batch = 64,
         crop_size: Side | None = None,
@@ -133,7 +137,7 @@ class ProcgenData(SegmentationData):
             }
         else:
             parts = judged_parts({domain.name: domain for domain in domains}, target, images, [])
-        super().__init__(**parts, class_names=class_names(game), loading=loading)
+        super().__init__(**parts, class_names=class_names(game), loading=loading, fold=fold)
 
 
 def draw_frames(

@@ -48,10 +48,19 @@ def settings(tmp_path: Path, data: Path, *overrides: str) -> TrainSettings:
 
 @pytest.fixture(scope="module")
 def teacher(small_nuclei: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """One for methods that ask one, and two for those that ask several."""
+    """One for methods that ask one, and two, each without its fold, for those that ask several."""
     folders = [tmp_path_factory.mktemp("teacher") for _ in range(2)]
     for seed, folder in enumerate(folders):
-        train(settings(folder, small_nuclei, f"seed={7 + seed}", "trainer.max_steps=2", "evaluation.every=0"))
+        train(
+            settings(
+                folder,
+                small_nuclei,
+                f"seed={7 + seed}",
+                f"data.fold=[{seed},2]",
+                "trainer.max_steps=2",
+                "evaluation.every=0",
+            )
+        )
     return ",".join(str(folder / "run") for folder in folders)
 
 
