@@ -19,6 +19,9 @@ from common.arguments import hints_of
 from common.errors import InputError
 from common.text import shown
 
+# Of a list, or of a sweep: up to a comma that is not in quotes.
+_PART = re.compile(r"""(?:'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*"|[^,])+""")
+
 Parts = Mapping[str, Collection[Any]]
 """Where in a configuration the arguments of something stand, such as ``data``, and what may stand there."""
 
@@ -96,7 +99,7 @@ def _prepared(argument: str, texts: Texts, sweeps: bool, parser: OverridesParser
     key, _, value = argument.partition("=")
     name = key.lstrip("+~")
     is_list = name in texts.several and value.startswith("[") and value.endswith("]")
-    if is_list and _is_plain(value[1:-1]):
+    if is_list and not (sweeps and "],[" in value):
         argument = f"{key}=[{_each(value[1:-1], parser)}]"
     elif name in texts.single | texts.several and not is_list:
         split = sweeps and "," in value and _is_plain(value)
@@ -117,7 +120,7 @@ def _is_plain(value: str) -> bool:
 
 
 def _each(value: str, parser: OverridesParser) -> str:
-    return ",".join(_text(part.strip(), parser) for part in value.split(","))
+    return ",".join(_text(part.strip(), parser) for part in _PART.findall(value))
 
 
 def _text(value: str, parser: OverridesParser) -> str:

@@ -48,7 +48,7 @@ def test_a_list_of_names_too() -> None:
         ["2020_01", "1e5", "é"],
         ["no", "yes"],
     ]
-    assert read("data.sources=[a]", "data.sources=['a,b', c]") == [["a"], ["a,b", "c"]]
+    assert read("data.sources=[a]", "data.sources=['a,b', c, [old], =x]") == [["a"], ["a,b", "c", "[old]", "=x"]]
 
 
 @pytest.mark.parametrize(("typed", "value"), [("null", None), ("'null'", "null"), ("", ""), ("'1_0'", "1_0")])
