@@ -157,6 +157,15 @@ def test_weights_of_another_network_are_refused(tmp_path: Path, other: nn.Module
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 600
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_refused(tmp_path: Path, value: float) -> None:
+    network = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
+    network.state_dict()["1.running_mean"][0] = value
+    save_weights(network, run := Run(tmp_path))
+    with pytest.raises(InputError, match=r"last.safetensors: '1.running_mean' has values that are not finite; train"):
+        load_weights(nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2)), run)
+
+
 def test_a_checkpoint_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         load_weights(nn.Linear(2, 2), Run(tmp_path))
