@@ -88,6 +88,9 @@ def make_label_map(
     if doubled := [key for key, one in zip(given, keys, strict=True) if keys.count(one) > 1]:
         raise InputError(f"{option} has {shown(doubled[0])} twice; keep one of them")
     named = list(dict.fromkeys(name for name in given.values() if name != IGNORED))
+    if not named:
+        example = "{0:background,255:nucleus}" if option == "mask_values" else "{000000:background,ff0000:nucleus}"
+        raise InputError(f"{option}={dict(given)} names no class; write such as {example}, or leave it out")
     names = list(class_names) if class_names is not None else named
     for key, name in given.items():
         if name != IGNORED and name not in names:

@@ -72,6 +72,9 @@ def test_transparent_masks_are_refused(tmp_path: Path) -> None:
         (None, {"red": "a"}, None, "colour_map has 'red', which is no colour; write ff0000 or 255/0/0"),
         (None, {"256/0/0": "a"}, None, "colour_map has '256/0/0'"),
         (None, {"ff0000": "a", "#FF0000": "b"}, None, "colour_map has 'ff0000' twice"),
+        ({}, None, None, "mask_values={} names no class"),
+        (None, {}, ["a", "b"], "colour_map={} names no class"),
+        ({0: "ignore"}, None, None, "mask_values={0: 'ignore'} names no class"),
     ],
 )
 def test_mappings_that_make_no_sense(
