@@ -140,7 +140,7 @@ def one_line_errors(show_trace: bool = False, sweep: _Sweep | None = None) -> It
     except (Interrupted, KeyboardInterrupt) as error:
         if show_trace and isinstance(error, KeyboardInterrupt):
             raise
-        print(error.message if isinstance(error, Interrupted) else "interrupted", file=sys.stderr)
+        print(error if isinstance(error, Interrupted) else "interrupted", file=sys.stderr)
         sys.exit(128 + (error.signal_number if isinstance(error, Interrupted) else 2))
 
 

@@ -22,6 +22,7 @@ import yaml
 
 import common
 from common.arguments import check_type, hints_of, said
+from common.augkd import DataFreeWeights, Preparation
 from common.errors import InputError
 from common.runs.disk import read_text
 from common.schedule import LinearSchedule
@@ -33,6 +34,8 @@ Choices = Mapping[str, type]
 """What a ``_target_`` can name, and the class that it stands for."""
 
 PARTS: Choices = {
+    "common.augkd.DataFreeWeights": DataFreeWeights,
+    "common.augkd.Preparation": Preparation,
     "common.schedule.LinearSchedule": LinearSchedule,
     **{f"common.terms.{kind.__name__}": kind for kind in TERMS.values()},
 }

@@ -34,13 +34,13 @@ class Interrupted(BaseException):
 
     Attributes:
         signal_number: Of the signal.
-        message: What is saved and how to go on; set by whoever knows.
+        message: What is saved and how to go on; set by whoever knows, empty before.
     """
 
-    def __init__(self, signal_number: int, message: str = "interrupted") -> None:
+    def __init__(self, signal_number: int, message: str = "") -> None:
         super().__init__(signal_number, message)  # both, so that it survives a process pool
         self.signal_number = signal_number
         self.message = message
 
     def __str__(self) -> str:
-        return self.message
+        return self.message or "interrupted"

@@ -13,11 +13,12 @@ class TrainingBar:
         console: Where it is drawn.
         total: Steps in all.
         unit: What a step is called.
+        name: What is done.
     """
 
-    def __init__(self, console: Console, total: int, unit: str = "steps") -> None:
+    def __init__(self, console: Console, total: int, unit: str = "steps", name: str = "training") -> None:
         columns = (
-            TextColumn("training"),
+            TextColumn(name),
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn(f"{{task.fields[rate]:,.4g}} {unit}/s"),
@@ -26,7 +27,7 @@ class TrainingBar:
             TextColumn("{task.fields[note]}"),
         )
         self._progress = Progress(*columns, console=console, refresh_per_second=2)
-        self._task = self._progress.add_task("training", total=total, rate=0.0, note="")
+        self._task = self._progress.add_task(name, total=total, rate=0.0, note="")
         self._started, self._before = time.perf_counter(), 0
 
     def start(self, done: int = 0) -> None:

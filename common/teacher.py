@@ -75,6 +75,10 @@ class Teacher(nn.Module):
     @torch.no_grad()
     def forward(self, inputs: Tensor, index: Tensor | None = None) -> Tensor:
         """Logits ``[B, C, *]`` without a graph; ``index``, which samples these are, does not matter here."""
+        return self.differentiable(inputs)
+
+    def differentiable(self, inputs: Tensor) -> Tensor:
+        """Logits ``[B, C, *]`` with the graph to ``inputs``, for who looks for inputs by what the teacher says."""
         return self._combined([network(inputs) for network in self.networks])
 
     @torch.no_grad()

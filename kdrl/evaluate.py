@@ -149,26 +149,31 @@ def rows(settings: TrainSettings, condition: Condition, returns: NDArray[np.floa
     values = {"return": mean}
     for name, constants in (("normalized_return", "code"), ("normalized_return_paper", "paper")):
         values[name] = float(normalized_return(env.game, env.difficulty, mean, constants=constants))
+    return [score_row(settings, condition, metric, value, len(returns), judged) for metric, value in values.items()]
+
+
+def score_row(
+    settings: TrainSettings, condition: Condition, metric: str, value: float, count: int, judged: Judged
+) -> Record:
+    """One record of a policy's run, measured on ``count`` items of a condition."""
+    env = settings.env
     source = f"{env.game}/{env.look}"
-    return [
-        Record(
-            task="rl",
-            method=str(settings.method["name"]),
-            seed=settings.seed,
-            source=[source],
-            target=source,
-            domain=condition.domain(env.game),
-            seen=condition.seen,
-            split=condition.split,
-            metric=metric,
-            value=value,
-            n=len(returns),
-            network=settings.network.name,
-            versions=library_versions(),
-            **dataclasses.asdict(judged),
-        )
-        for metric, value in values.items()
-    ]
+    return Record(
+        task="rl",
+        method=str(settings.method["name"]),
+        seed=settings.seed,
+        source=[source],
+        target=source,
+        domain=condition.domain(env.game),
+        seen=condition.seen,
+        split=condition.split,
+        metric=metric,
+        value=value,
+        n=count,
+        network=settings.network.name,
+        versions=library_versions(),
+        **dataclasses.asdict(judged),
+    )
 
 
 def items(

@@ -1,6 +1,7 @@
 """Train a policy with a method and record how it does on what it has not seen: kdrl-train."""
 
 import copy
+import dataclasses
 import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,6 +14,7 @@ from stable_baselines3.common.vec_env import VecEnv, VecMonitor, VecNormalize
 from torch import nn
 
 from common.application import run as run_application
+from common.augkd.program import augkd_term, prepare_term, sample_items
 from common.averaging import Averager, make_averager
 from common.configuration import Choices, build, check_arguments
 from common.device import memory_bytes, pick_device
@@ -21,15 +23,16 @@ from common.errors import InputError, NonFiniteLossError
 from common.method import METHOD_PARTS, make_distillation, teacher_paths
 from common.runs import lifecycle
 from common.runs.folder import Run
-from common.runs.identity import Identity
+from common.runs.identity import Identity, digest
 from common.runs.keeper import Keeper
 from common.runs.records import Record
 from common.runs.weights import AVERAGED, LAST, load_weights, save_weights, weights_path
 from common.teacher import Teacher
+from kdrl.anchors import FRAMES, student_domain
 from kdrl.callbacks import LearningCurve, LevelValidation, ProgressBar
 from kdrl.drivers import Driver
 from kdrl.env import ProcgenVecEnv
-from kdrl.evaluate import items, measure, play_condition, print_returns, rows, test_conditions
+from kdrl.evaluate import items, measure, play_condition, print_returns, rows, score_row, test_conditions
 from kdrl.identity import identify
 from kdrl.networks import PolicyLogits, policy_kwargs
 from kdrl.ppo import DistilledPPO
@@ -170,6 +173,7 @@ class PolicyTraining(lifecycle.Training):
         self.averaging_from = None if averaging is None else averaging.start
         self.distillation, paths = configured_method(settings)
         self.teachers = [Run(path) for path in paths]
+        self.anchored = augkd_term(self.distillation, settings.anchor)
         self.venv = make_env(settings)
         try:
             self.model = make_model(settings, self.venv, self.distillation, self.driver, averaging)
@@ -200,6 +204,21 @@ class PolicyTraining(lifecycle.Training):
                 f"teacher: return {played.returns.mean():.2f} on the training levels "
                 f"({len(played.returns)} episodes, {seen.domain(settings.env.game)})"
             )
+
+    def prepare(self, keeper: Keeper) -> None:
+        """AuG-KD's artefact."""
+        if self.anchored is None:
+            return
+        settings, model, method = self.settings, self.model, self.distillation
+        assert method.teacher is not None
+        setting = digest([self.identity().setting["data"], settings.env.game, settings.seed])
+        batch = self.anchored.preparation.batch_size
+        domain = student_domain(lambda: make_env(settings), method.teacher, model.device, batch, settings.seed, setting)
+        seen = dataclasses.replace(self.conditions[0], split="progress")
+        like = score_row(settings, seen, "", 0.0, FRAMES, keeper.judged(LAST, 0))
+        student = PolicyLogits(model.policy)
+        prepare_term(self.anchored, method, student, domain, settings, keeper, self.console, like)
+        model.set_distillation(method)  # an archive is to hold what was prepared
 
     def fit(self, keeper: Keeper) -> int:
         """See :class:`common.runs.lifecycle.Training`."""
@@ -268,6 +287,7 @@ class PolicyTraining(lifecycle.Training):
             for condition, played in measured:
                 found += rows(settings, condition, played.returns, keeper.judged(selection))
             print_returns(self.console, game, measured, selection)
+        arrays |= sample_items(keeper.run, self.conditions[0].domain(game))
         return lifecycle.Outcome(found, arrays)
 
 

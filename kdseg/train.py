@@ -10,6 +10,7 @@ from rich.console import Console
 from torch import nn
 
 from common.application import run as run_application
+from common.augkd.program import augkd_term, prepare_term, sample_items
 from common.averaging import Averager, make_averager
 from common.distillation import Distillation
 from common.errors import NonFiniteLossError
@@ -22,14 +23,15 @@ from common.runs.keeper import Keeper, is_first_process
 from common.runs.records import Record
 from common.runs.weights import AVERAGED, LAST, load_weights, weights_path
 from common.teacher import CrossFittedTeacher, Teacher
+from kdseg.anchors import student_domain
 from kdseg.callbacks import LearningCurve, all_finite
 from kdseg.configured import DATA_PARTS, make_data, make_optimizer
-from kdseg.domains.datamodule import SegmentationData
+from kdseg.domains.datamodule import Part, SegmentationData
 from kdseg.domains.draws import check_shares
 from kdseg.domains.findings import write_findings
 from kdseg.domains.folds import check_folds
 from kdseg.domains.held_out import write_images
-from kdseg.evaluate import items, measure, print_scores, rows
+from kdseg.evaluate import items, measure, print_scores, rows, score_row
 from kdseg.identity import identify
 from kdseg.module import SegmentationModule
 from kdseg.networks import check_sizes
@@ -84,6 +86,7 @@ class SegmentationTraining(lifecycle.Training):
         self.averaging_from = None if averaging is None else averaging.start
         self.distillation, paths = configured_method(settings, self.data, console)
         self.teachers = [Run(path) for path in paths]
+        self.anchored = augkd_term(self.distillation, settings.anchor)
         # Seeded again, so that the network's first weights do not depend on the teacher before it.
         pl.seed_everything(settings.seed, workers=True, verbose=False)
         trainer = make_trainer(console, settings, None, self.arguments, [])  # whatever it refuses, it refuses now
@@ -115,6 +118,18 @@ class SegmentationTraining(lifecycle.Training):
                 f"teacher: mIoU {score:.3f} on source domain {part.domain} ({len(result.confusions)} images)",
                 markup=False,
             )
+
+    def prepare(self, keeper: Keeper) -> None:
+        """AuG-KD's artefact, on the device that is trained on."""
+        if self.anchored is None:
+            return
+        settings, data, network = self.settings, self.data, self.module.network
+        pick = make_trainer(self.console, settings, None, self.arguments, []).strategy.root_device
+        network.to(pick)
+        own = Part(", ".join(data.source_names), True, data.train_dataset)
+        like = score_row(settings, data, own, "progress", "", 0.0, keeper.judged(LAST, 0))
+        domain = student_domain(data, network)
+        prepare_term(self.anchored, self.distillation, network, domain, settings, keeper, self.console, like)
 
     def fit(self, keeper: Keeper) -> int:
         """See :class:`common.runs.lifecycle.Training`."""
@@ -186,6 +201,7 @@ class SegmentationTraining(lifecycle.Training):
             for result in tested:
                 found += rows(settings, data, result, "test", judged)
             print_scores(self.console, data, tested, selection)
+        arrays |= sample_items(keeper.run, ", ".join(data.source_names))
         return lifecycle.Outcome([*held_out, *found], arrays)
 
 

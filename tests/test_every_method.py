@@ -8,6 +8,8 @@ teachers of its own kind, and either refuses a method with one line or does all 
 import copy
 import dataclasses
 import functools
+import itertools
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -30,6 +32,7 @@ from torch.nn import functional as F
 
 from benchmarks.digits.adapter import Classification, DigitNetwork
 from benchmarks.digits.domains import rotated, split
+from common.augkd import Artefact, Domain, Layout, Preparation, Sample, prepare
 from common.averaging import Averager, make_averager
 from common.configuration import config_directory
 from common.distillation import Distillation, DistillationOutput
@@ -38,10 +41,10 @@ from common.losses import kl_divergence, mean_over_valid
 from common.method import make_distillation
 from common.schedule import value_at
 from common.teacher import Teacher
-from common.terms import AIKD, KD, ProbabilityMSE
+from common.terms import AIKD, KD, AuGKD, ProbabilityMSE
 from common.view import View
 from kdrl import DistilledPPO, ProcgenVecEnv
-from kdrl.networks import PolicyJudge, policy_kwargs
+from kdrl.networks import PolicyJudge, PolicyLogits, policy_kwargs
 from kdseg import SegmentationModule, create_network
 
 pytestmark = [
@@ -100,7 +103,24 @@ def configured(group: str, name: str, task: str = "kdseg") -> Any:
 
 def method(name: str, task: str) -> Distillation:
     teacher = Teacher(copy.deepcopy(TASKS[task].teachers()))
-    return make_distillation(configured("method", name, "kdrl" if task == "policy" else "kdseg"), teacher, [])[0]
+    made = make_distillation(configured("method", name, "kdrl" if task == "policy" else "kdseg"), teacher, [])[0]
+    for term in made.terms.values():
+        if isinstance(term, AuGKD):
+            term.artefact = copy.deepcopy(artefact(task))
+    return made
+
+
+@functools.cache
+def artefact(task: str) -> Artefact:
+    """What AuG-KD prepares, of a few rounds."""
+    layout, sample = TASKS[task].own_domain()
+    domain = Domain(layout, lambda start: itertools.repeat(sample), "", has_labels=task != "policy")
+    student, teacher = TASKS[task].run(Distillation(name="erm"), 1).student, Teacher(TASKS[task].teachers())
+    if isinstance(student, ActorCriticPolicy):
+        student = PolicyLogits(student)
+    settings = Preparation(latent=8, width=4, data_free_rounds=2, anchor_rounds=2, batch_size=4)
+    with tempfile.TemporaryDirectory() as folder:
+        return prepare(settings, teacher, student, domain, Path(folder))
 
 
 def averager(name: str) -> Averager:
@@ -181,6 +201,12 @@ class Digits:
     def seen(path: Path) -> tuple[Tensor, Tensor]:
         """The batch: what the networks are given, and which samples these are."""
         return digits_batch()[0], digits_batch()[2]
+
+    @staticmethod
+    def own_domain() -> tuple[Layout, Sample]:
+        """For AuG-KD."""
+        images, labels, _ = digits_batch()
+        return Layout(10, 1, (16, 16), False, (-0.5,), (0.5,)), Sample(images, labels)
 
     @staticmethod
     @functools.cache
@@ -270,6 +296,12 @@ class Segmentation:
         return nuclei_batch()["image"], nuclei_batch()["index"]
 
     @staticmethod
+    def own_domain() -> tuple[Layout, Sample]:
+        """For AuG-KD."""
+        images, masks = nuclei_batch()["image"], nuclei_batch()["mask"]
+        return Layout(2, 3, (32, 32), True, (-1.0,) * 3, (1.0,) * 3), Sample(images, masks, masks != 255)
+
+    @staticmethod
     @functools.cache
     def teachers() -> list[nn.Module]:
         return [Segmentation.run(Distillation(name="erm"), seed).student for seed in range(10, 10 + TEACHERS)]
@@ -350,6 +382,12 @@ class Policy:
         """The observations of the rollout that was kept beside the archive at ``path``."""
         rollout = torch.load(path.with_suffix(".rollout"), weights_only=False)
         return torch.as_tensor(rollout.observations.reshape(-1, *rollout.obs_shape)), None
+
+    @staticmethod
+    def own_domain() -> tuple[Layout, Sample]:
+        """For AuG-KD: made-up frames."""
+        frames = torch.rand(4, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 255
+        return Layout(15, 3, (64, 64), False, (0.0,) * 3, (255.0,) * 3), Sample(frames, torch.arange(4))
 
     @staticmethod
     def student(distillation: Distillation | None, seed: int) -> Recorded:

@@ -11,6 +11,7 @@
     data.json        what was found in the images' folder, and what was passed over (segmentation)
     checkpoints/     weights as safetensors; while training, the state to go on from
     teachers/        what it takes to load each teacher again, where there were any
+    anchor/          what AuG-KD prepares before the first step (common.augkd.folder), where it is the method
     tensorboard/     scalars for TensorBoard
     lock             the process that works here, or the last one that did
 """
@@ -45,6 +46,7 @@ CONTENTS = {
     "data.json",
     "checkpoints",
     "teachers",
+    "anchor",
     "tensorboard",
     "lock",
 }
@@ -132,6 +134,11 @@ class Run:
     def checkpoints(self) -> Path:
         """The weights' folder."""
         return self.path / "checkpoints"
+
+    @property
+    def anchor(self) -> Path:
+        """What AuG-KD has prepared."""
+        return self.path / "anchor"
 
     def identity(self) -> Identity | None:
         """What the run is, ``None`` where it was made before runs had identities.

@@ -2,16 +2,18 @@
 
 Keys are ``<name>|<domain>|<seen or unseen>`` with these names:
 
-=============  ==========================================================================
-``confusion``  ``int64 [N, C, C]``, rows true class, columns predicted class (segmentation)
-``group``      ``str [N]``, images of one group are one cluster for resampling (segmentation)
-``item``       ``str [N]``, the image's name (segmentation)
-``return``     ``float64 [N]``, undiscounted return of each test episode (reinforcement learning)
-``level``      ``int64 [N]``, the level of each test episode (reinforcement learning)
-``image``      ``uint8 [K, H, W, 3]``, a few test images or policy frames
-``mask``       ``uint8 [K, H, W]``, their true classes, 255 where ignored (segmentation)
-``prediction`` ``uint8 [K, H, W]``, their predicted classes (segmentation)
-=============  ==========================================================================
+=====================  ==================================================================================
+``confusion``          ``int64 [N, C, C]``, rows true class, columns predicted class (segmentation)
+``group``              ``str [N]``, images of one group are one cluster for resampling (segmentation)
+``item``               ``str [N]``, the image's name (segmentation)
+``return``             ``float64 [N]``, undiscounted return of each test episode (reinforcement learning)
+``level``              ``int64 [N]``, the level of each test episode (reinforcement learning)
+``image``              ``uint8 [K, H, W, 3]``, a few test images or policy frames
+``mask``               ``uint8 [K, H, W]``, their true classes, 255 where ignored (segmentation)
+``prediction``         ``uint8 [K, H, W]``, their predicted classes (segmentation)
+``anchor_images``      ``uint8 [K, 4, H, W, 3]``, samples on their way through AuG-KD's generator
+``anchor_confidence``  ``float64 [K, 4]``, how sure the teacher is of them
+=====================  ==================================================================================
 
 plus ``class_names`` (``str [C]``) for segmentation. Arrays of one domain must agree: as many groups and names as
 confusion matrices, as many levels as returns, pictures of one size, as many class names as classes.
@@ -53,6 +55,8 @@ SCHEMA: Mapping[str, _Schema] = {
     "image": _Schema("u", 4),
     "mask": _Schema("u", 3),
     "prediction": _Schema("u", 3),
+    "anchor_images": _Schema("u", 5),
+    "anchor_confidence": _Schema("f", 2),
     "class_names": _Schema("U", 1),
 }
 _LARGEST = 4096 * MEBIBYTE
@@ -182,10 +186,17 @@ _CHECKS: Mapping[str, Callable[[NDArray[Any]], bool]] = {
     "image": lambda array: _is_pictures(array) and array.shape[3] == 3,
     "mask": _is_pictures,
     "prediction": _is_pictures,
+    "anchor_images": lambda array: _is_pictures(array) and (array.shape[1], array.shape[4]) == (4, 3),
+    "anchor_confidence": lambda array: bool(((array >= 0) & (array <= 1)).all()) and array.shape[1] == 4,
     "class_names": lambda array: len(array) > 0 and _is_text(array),
 }
 # Which arrays of a domain must agree, and in how many leading sides.
-_TOGETHER = ((("confusion", "group", "item"), 1), (("return", "level"), 1), (("image", "mask", "prediction"), 3))
+_TOGETHER = (
+    (("confusion", "group", "item"), 1),
+    (("return", "level"), 1),
+    (("image", "mask", "prediction"), 3),
+    (("anchor_images", "anchor_confidence"), 2),
+)
 
 
 def _check_together(path: Path, arrays: Mapping[Key, NDArray[Any]]) -> None:

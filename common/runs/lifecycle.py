@@ -27,7 +27,16 @@ from common.runs.weights import AVERAGED, LAST, choose_weights, keep_teachers, s
 
 # What may differ in a configuration that goes on with a run: where things lie, what is shown, how often it is saved.
 # Of data and teachers the identity has the fingerprints.
-FREE = ("run_dir", "resume", "unfinished", "checkpoint_every", "teacher", "data.root", "trainer.enable_progress_bar")
+FREE = (
+    "run_dir",
+    "resume",
+    "unfinished",
+    "checkpoint_every",
+    "teacher",
+    "anchor",
+    "data.root",
+    "trainer.enable_progress_bar",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,6 +91,14 @@ class Training(ABC):
     def begin(self) -> None:
         """Tell what a user should see before hours are spent on a run that begins."""
 
+    def prepare(self, keeper: Keeper) -> None:  # noqa: B027 - most methods need nothing
+        """Make what the method needs before the first step, or find it where the run was interrupted after it.
+
+        Raises:
+            NonFiniteLossError: it diverged.
+            Interrupted: a signal came; the same again goes on.
+        """
+
     @abstractmethod
     def fit(self, keeper: Keeper) -> int:
         """Train to the end, from where ``keeper.players`` says; gives the steps that were taken in all.
@@ -132,6 +149,7 @@ def train(program: Training) -> Run:
         keeper = _open(program, run, identity, interruption, owned)
         with _explained(keeper):
             if keeper.status.stage == "training":
+                program.prepare(keeper)
                 steps = program.fit(keeper)
                 if not is_first_process():
                     return run
@@ -277,6 +295,8 @@ def _explained(keeper: Keeper) -> Iterator[None]:
         yield
     except Interrupted as error:
         keeper.interruption.acknowledge()
+        if error.message:
+            raise  # told by whoever knows better
         if keeper.status.stage == "training" and is_first_process():
             steps = keeper.save()
             error.message = f"interrupted; saved at step {steps:,}: the same command goes on from there"

@@ -43,6 +43,7 @@ class RunSettings:
         teacher: A run's folder, or several.
         teacher_weights: Which of their weights.
         teacher_combine: What of several is averaged.
+        anchor: A run of AuG-KD whose artefact is taken, for not preparing one.
         strength: Weights, temperatures and thresholds, for the methods' configurations to refer to.
         method: The method, a node for :func:`common.method.make_distillation`.
         averaging: The averager, a node for :func:`common.averaging.make_averager`.
@@ -62,6 +63,7 @@ class RunSettings:
     teacher_combine: Combination = "probability"
     resume: Literal["auto", "never"] = "auto"
     unfinished: bool = False
+    anchor: str | None = None
 
 
 @dataclass(config=STRICT, kw_only=True)

@@ -1,6 +1,7 @@
 """Distillation terms by name; one paper, one file."""
 
 from common.terms.ai_kd import AIKD
+from common.terms.augkd import AuGKD
 from common.terms.base import Need, Term, TermOutput
 from common.terms.beta_smoothing import BetaSmoothing
 from common.terms.byot import BYOT
@@ -24,6 +25,7 @@ from common.terms.value_distillation import ValueDistillation
 
 TERMS: dict[str, type[Term]] = {
     "ai_kd": AIKD,
+    "augkd": AuGKD,
     "beta_smoothing": BetaSmoothing,
     "byot": BYOT,
     "cross_fitted": CrossFittedKD,
@@ -58,6 +60,7 @@ __all__ = [
     "PPD",
     "PSKD",
     "TERMS",
+    "AuGKD",
     "BetaSmoothing",
     "CSKDTeacher",
     "CrossFittedKD",

@@ -1,0 +1,117 @@
+"""AuG-KD's preparation inside a training program: before the first step, in the run's own folder."""
+
+import dataclasses
+from typing import Any
+
+from numpy.typing import NDArray
+from rich.console import Console
+from torch import nn
+
+from common.augkd.folder import ArtefactFolder
+from common.augkd.preparation import Domain, prepare
+from common.distillation import Distillation
+from common.errors import InputError
+from common.runs.folder import Run
+from common.runs.items import item_key
+from common.runs.keeper import Keeper
+from common.runs.records import Record
+from common.runs.settings import RunSettings
+from common.terms.augkd import AuGKD
+
+
+def augkd_term(distillation: Distillation, anchor: str | None = None) -> AuGKD | None:
+    """The method's term, if it has one.
+
+    Args:
+        distillation: The method.
+        anchor: The run whose artefact is to be taken, if any.
+
+    Raises:
+        InputError: more than one, a run to take the artefact from that has none, or such a run without the term.
+    """
+    terms = [term for term in distillation.terms.values() if isinstance(term, AuGKD)]
+    if len(terms) > 1:
+        raise InputError(f"method={distillation.name} has {len(terms)} terms of AuG-KD; one can be prepared")
+    if anchor is None:
+        return terms[0] if terms else None
+    if not terms:
+        raise InputError(
+            f"anchor={anchor}: method={distillation.name} has no use for it; remove it, or use method=augkd"
+        )
+    if ArtefactFolder(Run(anchor).anchor).stage("data_free") is None:
+        raise InputError(f"anchor={anchor} holds no finished data-free stage; give a run of method=augkd")
+    return terms[0]
+
+
+def prepare_term(
+    term: AuGKD,
+    distillation: Distillation,
+    student: nn.Module,
+    domain: Domain,
+    settings: RunSettings,
+    keeper: Keeper,
+    console: Console,
+    like: Record,
+) -> None:
+    """Give the term its artefact, and a student that begins the weights to begin with.
+
+    Args:
+        term: The method's.
+        distillation: The method, with its teacher.
+        student: From inputs to logits, as it is before the first step.
+        domain: The student's.
+        settings: The run's.
+        keeper: The run's; costs and what is measured are recorded.
+        console: Where progress is shown.
+        like: A record of this run on its own domain, whose metric and value are to be filled in.
+
+    Raises:
+        InputError: as :func:`common.augkd.prepare`, or a student that is not the one of the artefact that was taken.
+        NonFiniteLossError: as there.
+        Interrupted: as there.
+    """
+    assert distillation.teacher is not None
+    distillation.to(next(student.parameters()).device)
+    begins = keeper.players is None
+    folder = ArtefactFolder(keeper.run.anchor)
+    term.artefact = prepare(
+        term.preparation,
+        distillation.teacher,
+        student,
+        domain,
+        folder.path,
+        seed=settings.seed,
+        anchored=term.anchored,
+        taken=None if settings.anchor is None else Run(settings.anchor).anchor,
+        console=console,
+        interruption=keeper.interruption,
+    )
+    if not begins:
+        return
+    if term.start == "data_free":
+        folder.load("data_free", {"student": student})
+    # What it took belongs to what the run costs, also where another run has paid for it.
+    keeper.clock.restart(sum(facts.seconds for facts in folder.stages.values()))
+    keeper.record(dataclasses.replace(like, metric=name, value=value) for name, value in _told(folder).items())
+    confidence = [f"{name} {folder.measured[f'confidence/{name}']:.2f}" for name in ("real", "before the anchor")]
+    if term.anchored:
+        confidence.append(f"after the anchor {folder.measured['confidence/after the anchor']:.2f}")
+    console.print(f"the teacher's confidence on the student's domain: {', '.join(confidence)}", markup=False)
+    console.print(f"samples to look at: {folder.path / 'samples.png'}", markup=False, soft_wrap=True)
+
+
+def _told(folder: ArtefactFolder) -> dict[str, float]:
+    """Costs and measurements as metrics of records."""
+    told: dict[str, float] = {f"augkd/{name}": value for name, value in folder.measured.items()}
+    for name, facts in folder.stages.items():
+        told |= {f"augkd/{name}/seconds": facts.seconds, f"augkd/{name}/peak_mebibytes": facts.peak_mebibytes}
+    return told
+
+
+def sample_items(run: Run, domain: str) -> dict[str, NDArray[Any]]:
+    """Arrays for ``items.npz`` of the samples that were measured, if any were."""
+    folder = ArtefactFolder(run.anchor)
+    if not folder.measured:
+        return {}
+    samples = folder.samples()
+    return {item_key(f"anchor_{name}", domain, True): array for name, array in samples.items()}
