@@ -9,13 +9,17 @@ from common.report.analysis import Analysis
 from common.report.conditions import conditions, headline_sentence
 from common.report.escape import on_page
 from common.report.figures import Colours, differences, domain_bars, learning_curves
-from common.report.pictures import frames, frames_source, overlays
+from common.report.pictures import anchored, frames, frames_source, overlays
 from common.report.results import Domain
 from common.report.rows import Row, SettingTable, TargetsTable
 from common.report.settings import Setting
 from common.report.theme import figure_html, method_colours
 from common.runs.metrics import Metric, Task, metric
 
+_ANCHORED = (
+    "What AuG-KD makes of samples of the student's domain: the sample, what is generated of its latent, of its anchored"
+    " latent, and of noise. Numbers: the teacher's mean confidence."
+)
 _CURVES = "Mean over seeds; the band is one standard error. Solid: seen domains, dashed: unseen."
 
 
@@ -72,6 +76,7 @@ def _setting(table: SettingTable, colours: Colours) -> str:
         _section("Other metrics on unseen domains", _extra_table(table.rows) if text.shown_extra(table.rows) else ""),
         _section("Learning curves", figure_html(lambda: learning_curves(setting, colours), _CURVES, "learning curves")),
         _PICTURES[setting.task](setting),
+        _section("From the teacher's domain", figure_html(lambda: anchored(setting), _ANCHORED, "generated samples")),
     ]
     return "\n".join(parts)
 

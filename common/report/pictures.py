@@ -1,4 +1,4 @@
-"""Pictures from runs: predicted masks beside the truth, and frames a policy saw."""
+"""Pictures from runs: predicted masks beside the truth, frames a policy saw, and what AuG-KD generated."""
 
 from typing import Any
 
@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
+from common.augkd.measure import draw
 from common.evaluation.segmentation import IGNORE_INDEX
 from common.report.escape import in_figure
 from common.report.results import Domain, Result
@@ -76,6 +77,16 @@ def frames_source(setting: Setting) -> str:
         if _kept_frames(setting, result):
             return f"{result.name}, seed {result.last.seed}"
     return ""
+
+
+def anchored(setting: Setting) -> Figure | None:
+    """Samples on their way through AuG-KD's generator, of the first run that has any; ``None`` if none has."""
+    for result in setting.results():
+        for key, images in result.items.items():
+            confidence = result.items.get(key._replace(name="anchor_confidence"))
+            if key.name == "anchor_images" and confidence is not None:
+                return draw({"images": images, "confidence": confidence})
+    return None
 
 
 def _kept_frames(setting: Setting, result: Result) -> list[tuple[Domain, Image]]:
