@@ -20,6 +20,7 @@ from common.runs.keeper import Keeper
 from kdseg.settings import TrainSettings
 from kdseg.train import SegmentationTraining, train
 from tests.kdrl.test_resume import differences
+from tests.test_augkd import SMALL
 from tests.test_every_method import METHODS, REFUSED
 
 # Lightning 2.6 uses what torch 2.11 and later call deprecated; the programs silence its notes.
@@ -72,6 +73,7 @@ def keeper(made: TrainSettings, folder: Path) -> Keeper:
 
 def fit(made: TrainSettings, keeps: Keeper) -> SegmentationTraining:
     program = SegmentationTraining(made, Console(quiet=True))
+    program.prepare(keeps)
     assert program.fit(keeps) == program.steps
     return program
 
@@ -87,7 +89,7 @@ def states(program: SegmentationTraining) -> Iterator[tuple[str, Any]]:
 @pytest.mark.parametrize(
     "overrides",
     [
-        *([f"method={name}"] for name in SERVED),
+        *([f"method={name}", *(SMALL if name == "augkd" else ())] for name in SERVED),
         *([f"averaging={name}", "method=sd_dropout"] for name in AVERAGERS),
         # A validation after the last step, and a pass that ends with the state.
         ["averaging=swad", "method=dlb", "evaluation.every=4", "trainer.max_steps=8", "checkpoint_every=6"],
