@@ -47,8 +47,8 @@ LAYOUT = Layout(10, 1, (16, 16), False, (-0.5,), (0.5,))
 CONSTANT = 0.6 * (0.2 + 1.0) / 2 + 0.4
 
 ROWS = (
-    *("labels", "kd", "data_free", "augkd", "augkd_no_anchor", "augkd_no_curriculum"),
-    *("augkd_fresh", "augkd_generated"),
+    *("labels", "kd", "kd_agreeing", "data_free", "augkd", "augkd_no_anchor", "augkd_no_curriculum"),
+    *("augkd_everywhere", "augkd_fresh", "augkd_generated"),
 )
 
 
@@ -143,7 +143,11 @@ def cells(data: Seed, part: float, rows: list[str]) -> Iterator[dict[str, Any]]:
     options: dict[str, Any] = {"weight": WEIGHT, "temperature": TEMPERATURE}
     terms: dict[str, Term] = {
         "kd": KD(**options),
+        # On the student's own samples alone, where the teacher is right.
+        "kd_agreeing": AuGKD(**options, real=1.0, artefact=artefact),
         "augkd": AuGKD(**options, artefact=artefact),
+        # The paper's.
+        "augkd_everywhere": AuGKD(**options, agreeing=False, artefact=artefact),
         "augkd_fresh": AuGKD(**options, artefact=artefact),
         "augkd_no_anchor": AuGKD(**options, artefact=without),
         "augkd_no_curriculum": AuGKD(**options, real=CONSTANT, artefact=artefact),
@@ -151,7 +155,7 @@ def cells(data: Seed, part: float, rows: list[str]) -> Iterator[dict[str, Any]]:
     }
     for row in rows:
         network = student(data.seed)
-        if row not in ("labels", "kd", "augkd_fresh"):
+        if row not in ("labels", "kd", "kd_agreeing", "augkd_fresh"):
             folder.load("data_free", {"student": network})
         method = Distillation({row: terms[row]} if row in terms else None, teacher=Teacher([data.network]), name=row)
         started = time.perf_counter()

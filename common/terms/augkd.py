@@ -38,6 +38,8 @@ class AuGKD(Term):
         samples: The most samples of a minibatch that are mixed, the first ones (ours): PPO's has thousands, and each
             mixed one costs a pass of generator, teacher and student. Filters of positions (KDDG) then scale the loss by
             their mean. Where f = 1 all are asked about.
+        agreeing: Whether only those positions of x_m are learnt from at which the teacher's choice is the label (ours):
+            a teacher that is often wrong in the student's domain otherwise teaches its mistakes.
         anchored: Whether latents are carried into the teacher's domain; without, z' = z.
         start: Whether the student begins with the weights that were learnt from the generator alone, or with its own;
             where a program prepares the artefact.
@@ -56,6 +58,7 @@ class AuGKD(Term):
         temperature: Positive = 1.0,
         real: Weight = CURRICULUM,
         samples: Count = 64,
+        agreeing: bool = True,
         anchored: bool = True,
         start: Literal["data_free", "fresh"] = "data_free",
         preparation: Preparation | None = None,
@@ -66,28 +69,31 @@ class AuGKD(Term):
             if share > 1:
                 raise InputError(f"real={share:g} must be in [0, 1]")
         self.temperature, self.real, self.samples = temperature, real, samples
-        self.anchored, self.start = anchored, start
+        self.agreeing, self.anchored, self.start = agreeing, anchored, start
         self.preparation = preparation or Preparation()
         self.artefact = artefact
 
     def forward(self, view: View) -> TermOutput:
         """Loss ``[B, *]``, or a scalar where not all samples are mixed.
 
-        Logs f, the teacher's confidence on x_m, and how often the student agrees with it there.
+        Logs f, how often the teacher's choice on x_m is the label, how sure it is, and how often the student agrees.
         """
         if self.artefact is None:
             raise InputError("augkd needs what common.augkd.prepare gives; give AuGKD(artefact=…)")
-        share, valid = value_at(self.real, view.progress), view.valid
+        share, valid, labels = value_at(self.real, view.progress), view.valid, view.labels()
         if share < 1:
             assert view.teacher is not None
             valid = None if valid is None else valid[: self.samples]
-            own, labels = view.inputs[: self.samples], view.labels()[: self.samples]
-            mixed = self.artefact.mixture(own, labels, share, valid).to(view.logits.dtype)
+            labels = labels[: self.samples]
+            mixed = self.artefact.mixture(view.inputs[: self.samples], labels, share, valid).to(view.logits.dtype)
             teacher, student = view.teacher(mixed), view.forward(mixed)
         else:
             assert view.teacher_logits is not None
             teacher, student = view.teacher_logits, view.logits
         loss = self.temperature**2 * kl_divergence(student, teacher, self.temperature, valid)
+        right = (teacher.argmax(dim=1) == labels).to(loss.dtype)
+        if self.agreeing:
+            loss = loss * right
         acts = {"mixture": loss.new_tensor(1.0 - share)}
         metrics = {}
         if view.log:
@@ -95,6 +101,7 @@ class AuGKD(Term):
             agreement = (student.detach().argmax(dim=1) == teacher.argmax(dim=1)).float()
             metrics = {
                 "real": loss.new_tensor(share),
+                "teacher_right": mean_over_valid(right, valid),
                 "teacher_confidence": mean_over_valid(confidence, valid),
                 "teacher_agreement": mean_over_valid(agreement, valid),
             }

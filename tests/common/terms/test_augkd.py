@@ -70,7 +70,7 @@ def test_teacher_and_student_are_asked_about_mixed_samples(dense: bool, temperat
     artefact = _artefact(dense)
     view, student, teacher = _view(dense, progress=0.3)
     assert view.targets is not None
-    output = AuGKD(temperature=temperature, artefact=artefact)(view)
+    output = AuGKD(temperature=temperature, agreeing=False, artefact=artefact)(view)
     mixed = artefact.mixture(view.inputs, view.targets, 0.6)
     assert [len(asked) for asked in (teacher.asked, student.asked)] == [1, 1]
     assert torch.equal(teacher.asked[0], mixed)
@@ -97,7 +97,7 @@ def test_the_curriculum_is_the_papers() -> None:
 
 def test_with_the_students_own_samples_alone_it_is_distillation_without_a_further_pass() -> None:
     view, student, teacher = _view(True, progress=0.8, valid=torch.rand(5, 8, 8) > 0.3)
-    output, plain = AuGKD(temperature=2.0, artefact=_artefact(True))(view), KD(temperature=2.0)(view)
+    output, plain = AuGKD(temperature=2.0, agreeing=False, artefact=_artefact(True))(view), KD(temperature=2.0)(view)
     assert torch.equal(output.loss, plain.loss)
     assert student.asked == teacher.asked == []
     assert output.acts["mixture"].item() == 0
@@ -105,14 +105,14 @@ def test_with_the_students_own_samples_alone_it_is_distillation_without_a_furthe
 
 def test_it_is_not_distillation_on_the_students_own_samples_before_that() -> None:
     view, _, _ = _view(False)
-    assert not torch.allclose(AuGKD(artefact=_artefact(False))(view).loss, KD()(view).loss)
+    assert not torch.allclose(AuGKD(agreeing=False, artefact=_artefact(False))(view).loss, KD()(view).loss)
 
 
 def test_the_first_samples_alone_are_mixed() -> None:
     artefact = _artefact(False)
     view, student, teacher = _view(False)
     assert view.targets is not None
-    loss = AuGKD(samples=3, artefact=artefact)(view).loss
+    loss = AuGKD(samples=3, agreeing=False, artefact=artefact)(view).loss
     mixed = artefact.mixture(view.inputs[:3], view.targets[:3], 0.2)
     assert torch.equal(teacher.asked[0], mixed)
     assert loss.shape == ()
@@ -123,9 +123,25 @@ def test_positions_that_do_not_count_add_nothing() -> None:
     valid = torch.zeros(5, 8, 8, dtype=torch.bool)
     valid[:, :4] = True
     view, _, _ = _view(True, valid=valid)
-    loss = AuGKD(artefact=_artefact(True))(view).loss
+    loss = AuGKD(agreeing=False, artefact=_artefact(True))(view).loss
     assert not loss[:, 4:].any()
     assert bool((loss[:, :4] > 0).all())
+
+
+@pytest.mark.parametrize("dense", [False, True])
+@pytest.mark.parametrize("progress", [0.1, 0.9])
+def test_what_the_teacher_gets_wrong_is_not_learnt(dense: bool, progress: float) -> None:
+    artefact = _artefact(dense)
+    view, _, teacher = _view(dense, progress)
+    assert view.targets is not None
+    output = AuGKD(artefact=artefact)(view)
+    everywhere = AuGKD(agreeing=False, artefact=artefact)(view).loss
+    share = min(0.8 * progress / 0.6 + 0.2, 1.0)
+    right = teacher(artefact.mixture(view.inputs, view.targets, share)).argmax(dim=1) == view.targets
+    assert bool(right.any())
+    assert not bool(right.all())
+    assert torch.equal(output.loss, everywhere * right)
+    assert output.metrics["teacher_right"].item() == pytest.approx(right.float().mean().item())
 
 
 def test_without_labels_the_teachers_choices_stand_for_them() -> None:
@@ -139,7 +155,7 @@ def test_without_labels_the_teachers_choices_stand_for_them() -> None:
 def test_gradients_reach_the_student_alone() -> None:
     artefact = _artefact(False)
     view, student, teacher = _view(False)
-    AuGKD(artefact=artefact)(view).loss.mean().backward()
+    AuGKD(agreeing=False, artefact=artefact)(view).loss.mean().backward()
     assert all(parameter.grad is not None for parameter in student.parameters())
     assert all(parameter.grad is None for network in (teacher, artefact) for parameter in network.parameters())
 
