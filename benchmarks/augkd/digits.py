@@ -185,12 +185,12 @@ def run_seed(seed: int, path: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--seeds", type=int, default=10, help="1 to this one; 0 was for trials")
     parser.add_argument("--processes", type=int, default=2)
     options = parser.parse_args()
     RESULTS.parent.mkdir(exist_ok=True)
     with multiprocessing.get_context("spawn").Pool(options.processes) as pool:
-        for result in [pool.apply_async(run_seed, (seed, RESULTS)) for seed in range(options.seeds)]:
+        for result in [pool.apply_async(run_seed, (seed, RESULTS)) for seed in range(1, options.seeds + 1)]:
             result.get()
 
 
