@@ -198,6 +198,16 @@ def test_what_cannot_be_is_told_in_one_line(case: Case, arguments: tuple[str, ..
     assert told.format(**names) in outcome.err
 
 
+def test_another_student_begins_afresh(case: Case, tmp_path: Path) -> None:
+    smaller = "network.features_dim=8" if case.task == "policies" else "network.decoder_channels=[4,4,4]"
+    outcome = case.train(tmp_path / "a", f"anchor={case.whole.path}", smaller)
+    assert outcome.status == 2
+    assert f"anchor={case.whole.path} is of another student" in outcome.err
+    assert "use start=fresh" in outcome.err
+    more = ("method.terms.augkd.start=fresh", smaller)
+    assert case.train(tmp_path / "b", f"anchor={case.whole.path}", *more).status == 0
+
+
 def test_the_page_shows_samples(case: Case, tmp_path: Path) -> None:
     outcome = case.call(report, case.whole.path, "--out", tmp_path)
     assert outcome.status == 0, outcome.err

@@ -6,7 +6,7 @@ import itertools
 import json
 import resource
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -142,32 +142,16 @@ def prepare(
         domain.batches,
         seed,
     )
+    kind = settings.uncertainty or ("energy" if domain.has_labels else "entropy")
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         work.seeded(0)
         artefact = Artefact(domain.layout, settings.latent, settings.width, anchored).to(device)
-        first = DataFreeLearning(
-            artefact,
-            teacher,
-            student,
-            frequencies(domain).to(device),
-            settings.data_free_rounds,
-            settings.batch_size,
-            settings.rate,
-            weights=settings.weights,
-        )
-        if first.statistics.layers == 0:
-            work.console.print(
-                "warning: the teacher has no BatchNorm layers that remember what its data were like; generated samples"
-                " are only what it is sure of",
-                style="yellow",
-            )
+        wanted = frequencies(domain).to(device)
         what = settings.data_free()
         asked = StageFacts(digest([_fingerprint(teacher), _plain(domain.layout), domain.fingerprint, what]), what)
-        kept = {"generator": artefact.generator, "encoder": artefact.encoder}
-        work.stage("data_free", first, asked, kept, {"student": first.student})
-        kind = settings.uncertainty or ("energy" if domain.has_labels else "entropy")
+        work.stage("data_free", _data_free(settings, artefact, teacher, student, wanted, work.console), asked)
         if artefact.anchor is not None:
-            second = AnchorLearning(
+            stage = AnchorLearning(
                 artefact,
                 teacher,
                 settings.anchor_rounds,
@@ -177,7 +161,7 @@ def prepare(
                 kind,
             )
             what = settings.anchor(kind)
-            work.stage("anchor", second, StageFacts(digest([asked.key, what]), what), {"anchor": artefact.anchor})
+            work.stage("anchor", stage, StageFacts(digest([asked.key, what]), what))
         artefact.freeze()
         if not work.folder.measured:
             work.seeded(0)
@@ -185,6 +169,28 @@ def prepare(
             measured, shown = measure(artefact, teacher, samples, kind)
             work.folder.keep_measured(measured, shown, draw(shown))
     return artefact
+
+
+def _data_free(
+    settings: Preparation, artefact: Artefact, teacher: Teacher, student: nn.Module, wanted: Tensor, console: Console
+) -> DataFreeLearning:
+    stage = DataFreeLearning(
+        artefact,
+        teacher,
+        student,
+        wanted,
+        settings.data_free_rounds,
+        settings.batch_size,
+        settings.rate,
+        weights=settings.weights,
+    )
+    if stage.statistics.layers == 0:
+        console.print(
+            "warning: the teacher has no BatchNorm layers that remember what its data were like; generated samples"
+            " are only what it is sure of",
+            style="yellow",
+        )
+    return stage
 
 
 @dataclasses.dataclass
@@ -200,34 +206,28 @@ class _Work:
         """Seed a part of the work, whatever was drawn before it, or taken from a folder without drawing."""
         torch.manual_seed(3 * self.seed + part)
 
-    def stage(
-        self,
-        name: StageName,
-        stage: Stage,
-        asked: StageFacts,
-        kept: Mapping[str, nn.Module],
-        beside: Mapping[str, nn.Module] | None = None,
-    ) -> None:
-        """Fill ``kept`` with what the stage gives: from a folder that has it, or by training it.
-
-        ``beside`` is kept too, and not needed any more.
-        """
+    def stage(self, name: StageName, stage: Stage, asked: StageFacts) -> None:
+        """Give the stage's networks the weights that it ends with: from a folder that has it, or by training it."""
+        kept = stage.networks()
         if self._there(name, asked) or self._to_take(name, asked):
-            self.folder.load(name, kept)
+            # Not the student of the first stage, which may be another one than is trained here.
+            self.folder.load(name, {owner: network for owner, network in kept.items() if owner != "student"})
             return
         self.seeded(1 if name == "data_free" else 2)
-        seconds = self._train(name, stage)
+        seconds = self._train(stage, asked)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         if torch.cuda.is_available():
             peak = max(peak, torch.cuda.max_memory_allocated() / 2**20)
         facts = dataclasses.replace(asked, seconds=seconds, peak_mebibytes=peak)
         with self.interruption.writing():
-            self.folder.keep(name, facts, {**kept, **(beside or {})})
+            self.folder.keep(name, facts, kept)
         self.console.print(f"{stage.name}: {stage.rounds:,} rounds in {seconds:.0f} s")
 
     def _there(self, name: StageName, asked: StageFacts) -> bool:
         there = self.folder.stage(name)
-        return there is not None and there.key == asked.key
+        if there is not None and there.key != asked.key:
+            raise InputError(f"{self.folder.path} was prepared otherwise: {_told(asked, there)}; give another folder")
+        return there is not None
 
     def _to_take(self, name: StageName, asked: StageFacts) -> bool:
         theirs = None if self.taken is None else self.taken.stage(name)
@@ -239,25 +239,20 @@ class _Work:
             with self.interruption.writing():
                 self.folder.take(name, self.taken)
             return True
-        differences = [
-            f"{key}={asked.what.get(key)} (there: {theirs.what.get(key)})"
-            for key in {**asked.what, **theirs.what}
-            if asked.what.get(key) != theirs.what.get(key)
-        ]
-        told = ", ".join(differences) or "its teacher, its data or what comes before it is another"
+        told = _told(asked, theirs)
         if name == "data_free":
             raise InputError(f"{self.taken.path} was prepared otherwise: {told}; leave anchor= out to prepare anew")
         self.console.print(f"the anchor there is another ({told}); it is learnt anew", markup=False)
         return False
 
-    def _train(self, name: StageName, stage: Stage) -> float:
+    def _train(self, stage: Stage, asked: StageFacts) -> float:
         """Seconds that the stage took."""
         checkpoints = self.folder.checkpoints
         state, notes = checkpoints.load()
         for note in notes:
             self.console.print(note, markup=False)
         before = 0.0
-        if state is not None and state["stage"] == name and state["rounds"] == stage.rounds:
+        if state is not None and state["key"] == asked.key:
             stage.load(state["players"])
             torch.set_rng_state(state["generator"])
             if state["cuda"] and torch.cuda.is_available():
@@ -273,7 +268,7 @@ class _Work:
                     note = stage.round(sample)
                     bar.update(stage.done, note)
                     if stage.done % EVERY == 0 or self.interruption.pending:
-                        self._save(checkpoints, name, stage, time.perf_counter() - started)
+                        self._save(checkpoints, stage, asked, time.perf_counter() - started)
                     self.interruption.check()
         except Interrupted as error:
             error.message = f"interrupted in {stage.name}, round {stage.done:,}: the same command goes on from there"
@@ -282,10 +277,9 @@ class _Work:
             bar.stop()
         return time.perf_counter() - started
 
-    def _save(self, checkpoints: Checkpoints, name: StageName, stage: Stage, seconds: float) -> None:
+    def _save(self, checkpoints: Checkpoints, stage: Stage, asked: StageFacts, seconds: float) -> None:
         state = {
-            "stage": name,
-            "rounds": stage.rounds,
+            "key": asked.key,
             "players": stage.state(),
             "generator": torch.get_rng_state(),
             "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
@@ -293,6 +287,16 @@ class _Work:
         }
         with self.interruption.writing():
             checkpoints.save(state, stage.done)
+
+
+def _told(asked: StageFacts, there: StageFacts) -> str:
+    """What is asked for and what there is, where they differ."""
+    differences = [
+        f"{key}={asked.what.get(key)} (there: {there.what.get(key)})"
+        for key in {**asked.what, **there.what}
+        if asked.what.get(key) != there.what.get(key)
+    ]
+    return ", ".join(differences) or "its teacher, its data or what comes before it is another"
 
 
 def frequencies(domain: Domain) -> Tensor:

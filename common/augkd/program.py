@@ -89,7 +89,10 @@ def prepare_term(
     if not begins:
         return
     if term.start == "data_free":
-        folder.load("data_free", {"student": student})
+        try:
+            folder.load("data_free", {"student": student})
+        except InputError as error:
+            raise InputError(f"anchor={settings.anchor} is of another student: {error}; use start=fresh") from error
     # What it took belongs to what the run costs, also where another run has paid for it.
     keeper.clock.restart(sum(facts.seconds for facts in folder.stages.values()))
     keeper.record(dataclasses.replace(like, metric=name, value=value) for name, value in _told(folder).items())

@@ -85,6 +85,10 @@ class Stage(ABC):
             NonFiniteLossError: naming stage and round.
         """
 
+    def networks(self) -> dict[str, nn.Module]:
+        """What is kept of it."""
+        return {name: player for name, player in self.players.items() if isinstance(player, nn.Module)}
+
     def state(self) -> dict[str, Any]:
         """All of it that changes."""
         return {"done": self.done, **{name: player.state_dict() for name, player in self.players.items()}}

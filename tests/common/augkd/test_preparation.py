@@ -153,6 +153,12 @@ def test_stages_are_taken_from_another_folder(
     assert "the anchor there is another (labels=5.0 (there: 1.0)); it is learnt anew" in console.export_text()
 
 
+def test_another_student_takes_the_same_stages(whole: tuple[Artefact, Path], tmp_path: Path) -> None:
+    student = nn.Sequential(nn.Flatten(), nn.Linear(64, 3))
+    ours = prepare(SETTINGS, Teacher([_network(1)]), student, DOMAIN, tmp_path / "a", taken=whole[1])
+    assert _same(ours, whole[0])
+
+
 def test_a_first_stage_of_something_else_is_refused(whole: tuple[Artefact, Path], tmp_path: Path) -> None:
     cases: list[tuple[dict[str, Any], str]] = [
         ({"settings": dataclasses.replace(SETTINGS, latent=5)}, r"latent=5 \(there: 4\)"),
@@ -163,8 +169,17 @@ def test_a_first_stage_of_something_else_is_refused(whole: tuple[Artefact, Path]
         with pytest.raises(InputError, match=f"was prepared otherwise: {told}.*leave anchor= out") as caught:
             _prepare(tmp_path / "a", taken=whole[1], **options)
         assert "\n" not in str(caught.value)
+    for options, told in cases:
+        with pytest.raises(InputError, match=f"was prepared otherwise: {told}.*; give another folder"):
+            _prepare(whole[1], **options)
     with pytest.raises(InputError, match="holds no finished data_free stage"):
         _prepare(tmp_path / "a", taken=tmp_path / "nothing")
+
+
+def test_a_state_of_other_settings_is_not_gone_on_with(whole: tuple[Artefact, Path], tmp_path: Path) -> None:
+    with pytest.raises(Interrupted):
+        _prepare(tmp_path / "a", dataclasses.replace(SETTINGS, rate=0.1), interruption=_Stopping(3))
+    assert _same(_prepare(tmp_path / "a"), whole[0])
 
 
 class _SpoiltLater(nn.Module):
