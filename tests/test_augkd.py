@@ -3,13 +3,14 @@
 import dataclasses
 import shutil
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+import kdrl.anchors
 import kdrl.train
 import kdseg.train
 from common.augkd.folder import ArtefactFolder
@@ -62,6 +63,13 @@ class Case:
         main, shared, _, own = PROGRAMS[self.task]
         taught = ("method=augkd", f"teacher={self.teacher.path}", *SMALL)
         return self.call(main, *shared, *own, *self.data, *taught, f"run_dir={folder}", *more)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _few_frames() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kdrl.anchors, "FRAMES", 64)
+        yield
 
 
 @pytest.fixture(scope="module", params=PROGRAMS)
