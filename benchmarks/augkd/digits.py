@@ -65,7 +65,15 @@ class Seed:
         images, labels = self.at(self.theirs, TEACHERS)
         plain = Distillation(name="erm")
         network = DigitNetwork(widths=TEACHER_WIDTHS)
-        self.network = train(network, plain, images, labels, self.seed + 100, TEACHER_STEPS)
+        # Kept: another process may round otherwise, and what is prepared belongs to this very teacher.
+        path = WORK / f"seed{self.seed}" / "teacher.pt"
+        if path.exists():
+            network.load_state_dict(torch.load(path, weights_only=True))
+        else:
+            network = train(network, plain, images, labels, self.seed + 100, TEACHER_STEPS)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            torch.save(network.state_dict(), path)
+        self.network = network.eval()
 
     def at(self, chosen: Tensor, angles: tuple[int, ...]) -> tuple[Tensor, Tensor]:
         """Digits at every one of the angles, and their labels."""
