@@ -52,7 +52,7 @@ def student_domain(
 def _play(make_env: Callable[[], VecEnv], teacher: Teacher, device: torch.device, seed: int) -> tuple[Tensor, Tensor]:
     """``uint8 [FRAMES, 3, 64, 64]`` and the teacher's most probable actions there; actions are sampled."""
     env = make_env()
-    rng = np.random.default_rng(seed)
+    generator = torch.Generator(device).manual_seed(seed)
     frames: list[Tensor] = []
     actions: list[Tensor] = []
     try:
@@ -62,9 +62,8 @@ def _play(make_env: Callable[[], VecEnv], teacher: Teacher, device: torch.device
             logits = teacher(torch.as_tensor(observations, device=device)).float()
             frames.append(torch.as_tensor(observations).clone())
             actions.append(logits.argmax(dim=1).cpu())
-            cumulative = logits.softmax(dim=1).cumsum(dim=1).cpu().numpy()
-            taken = (cumulative < rng.random((len(cumulative), 1))).sum(axis=1).clip(max=ACTION_COUNT - 1)
-            observations, _, _, _ = env.step(taken)
+            drawn = torch.multinomial(logits.softmax(dim=1), 1, generator=generator).squeeze(1)
+            observations, _, _, _ = env.step(drawn.cpu().numpy())
             assert isinstance(observations, np.ndarray)
     finally:
         env.close()

@@ -91,6 +91,7 @@ class SegmentationTraining(lifecycle.Training):
         pl.seed_everything(settings.seed, workers=True, verbose=False)
         trainer = make_trainer(console, settings, None, self.arguments, [])  # whatever it refuses, it refuses now
         check_shares(self.data.loading.batch_size, trainer.world_size)
+        self.device = trainer.strategy.root_device
         self.parts = [*self.data.validation_parts, self.data.test_parts[0]]
         self.module = _make_module(settings, self.data, self.distillation, averaging)
 
@@ -124,8 +125,7 @@ class SegmentationTraining(lifecycle.Training):
         if self.anchored is None:
             return
         settings, data, network = self.settings, self.data, self.module.network
-        pick = make_trainer(self.console, settings, None, self.arguments, []).strategy.root_device
-        network.to(pick)
+        network.to(self.device)
         own = Part(", ".join(data.source_names), True, data.train_dataset)
         like = score_row(settings, data, own, "progress", "", 0.0, keeper.judged(LAST, 0))
         domain = student_domain(data, network)

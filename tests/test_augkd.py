@@ -13,8 +13,10 @@ import pytest
 import kdrl.anchors
 import kdrl.train
 import kdseg.train
+from common.augkd.anchor_learning import AnchorLearning
+from common.augkd.data_free import DataFreeLearning
 from common.augkd.folder import ArtefactFolder
-from common.augkd.stages import AnchorLearning, DataFreeLearning, Stage
+from common.augkd.stages import Stage
 from common.report.main import main as report
 from common.runs.folder import Run
 from common.runs.weights import LAST, weights_path

@@ -31,6 +31,7 @@ from common.errors import InputError
 from common.runs.checkpoint import Checkpoints
 from common.runs.disk import check_size, read_text, write_atomically, write_text
 from common.runs.folder import Run
+from common.runs.weights import check_finite
 
 _LARGEST = 2**31
 StageName = Literal["data_free", "anchor"]
@@ -64,7 +65,7 @@ class _Facts:
 
 
 _FACTS = pydantic.TypeAdapter(_Facts)
-_SAMPLES = {"images": ("u", 5), "confidence": ("f", 2)}
+_SAMPLES = ("images", "confidence")
 
 
 class ArtefactFolder:
@@ -146,8 +147,7 @@ class ArtefactFolder:
         except (SafetensorError, RuntimeError) as error:
             reason = " ".join(str(error).split())[:200]
             raise InputError(f"{path} does not hold the networks that are asked for ({reason})") from error
-        if any(value.is_floating_point() and not bool(value.isfinite().all()) for value in tensors.values()):
-            raise InputError(f"{path} has values that are not finite; prepare it anew")
+        check_finite(tensors, path)
 
     def keep_measured(self, measured: Mapping[str, float], samples: Mapping[str, NDArray[Any]], figure: Figure) -> None:
         """Write what was measured at the end, and the samples."""

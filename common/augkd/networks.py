@@ -53,7 +53,21 @@ class Layout:
         return hot if valid is None else hot * valid[:, None]
 
 
-class Generator(nn.Module):
+class _Bounded(nn.Module):
+    """A network that knows the bounds of inputs."""
+
+    low: Tensor
+    span: Tensor
+
+    def __init__(self, layout: Layout) -> None:
+        super().__init__()
+        self.layout = layout
+        low, high = (torch.tensor(bound).view(-1, 1, 1) for bound in (layout.low, layout.high))
+        self.register_buffer("low", low)
+        self.register_buffer("span", high - low)
+
+
+class Generator(_Bounded):
     """From latents, and the one-hot label maps where predictions are such, to inputs within their bounds.
 
     Args:
@@ -63,8 +77,7 @@ class Generator(nn.Module):
     """
 
     def __init__(self, layout: Layout, latent: int, width: int) -> None:
-        super().__init__()
-        self.layout = layout
+        super().__init__(layout)
         widths = [width * 2 ** min(level, 2) for level in range(layout.levels, 0, -1)]
         extra = layout.classes if layout.dense else 0
         height, across = layout.coarse(layout.size)
@@ -80,11 +93,6 @@ class Generator(nn.Module):
             for before, after in zip(widths, [*widths[1:], width], strict=True)
         )
         self.last = nn.Conv2d(width, layout.channels, 3, padding=1)
-        self.low: Tensor
-        self.span: Tensor
-        low, high = (torch.tensor(bound).view(-1, 1, 1) for bound in (layout.low, layout.high))
-        self.register_buffer("low", low)
-        self.register_buffer("span", high - low)
 
     def forward(self, latents: Tensor, labels: Tensor | None = None) -> Tensor:
         """Inputs ``[B, channels, H, W]``.
@@ -121,7 +129,7 @@ class Encoded(NamedTuple):
         return self.mean + torch.randn_like(self.mean) * (0.5 * self.log_variance).exp()
 
 
-class Encoder(nn.Module):
+class Encoder(_Bounded):
     """From inputs and one-hot labels to latents.
 
     Normalised by groups: its inputs are generated ones in the first stage and real ones later, and statistics over
@@ -134,8 +142,8 @@ class Encoder(nn.Module):
     """
 
     def __init__(self, layout: Layout, latent: int, width: int) -> None:
-        super().__init__()
-        self.layout, self.latent = layout, latent
+        super().__init__(layout)
+        self.latent = latent
         widths = [layout.channels + (layout.classes if layout.dense else 0)]
         widths += [width * 2 ** min(level, 2) for level in range(layout.levels)]
         self.blocks = nn.Sequential(
@@ -148,28 +156,19 @@ class Encoder(nn.Module):
                 for before, after in itertools.pairwise(widths)
             )
         )
-        height, across = (side // 2**layout.levels for side in self._padded(layout.size))
+        height, across = layout.coarse(layout.size)
         self.head: nn.Module = (
             nn.Conv2d(widths[-1], 2 * latent, 1)
             if layout.dense
             else nn.Linear(widths[-1] * height * across + layout.classes, 2 * latent)
         )
-        self.low: Tensor
-        self.span: Tensor
-        low, high = (torch.tensor(bound).view(-1, 1, 1) for bound in (layout.low, layout.high))
-        self.register_buffer("low", low)
-        self.register_buffer("span", high - low)
-
-    def _padded(self, size: tuple[int, int]) -> tuple[int, int]:
-        height, width = (side + -side % 2**self.layout.levels for side in size)
-        return height, width
 
     def forward(self, inputs: Tensor, labels: Tensor) -> Encoded:
         """Where in the latent space inputs ``[B, channels, H, W]`` with one-hot labels ``[B, C, *]`` are."""
         maps = (inputs - self.low) / self.span - 0.5
         if self.layout.dense:
             maps = torch.cat([maps, labels], dim=1)
-        height, width = self._padded((maps.shape[2], maps.shape[3]))
+        height, width = (2**self.layout.levels * side for side in self.layout.coarse((maps.shape[2], maps.shape[3])))
         maps = F.pad(maps, (0, width - maps.shape[3], 0, height - maps.shape[2]))
         maps = self.blocks(maps)
         found = self.head(maps if self.layout.dense else torch.cat([maps.flatten(1), labels], dim=1))

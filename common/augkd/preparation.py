@@ -4,9 +4,6 @@ import dataclasses
 import hashlib
 import itertools
 import json
-import resource
-import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,26 +12,21 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from common.arguments import Fraction, NotNegative, Positive, Range, checked_fields
+from common.augkd.anchor_learning import AnchorLearning
 from common.augkd.artefact import Artefact
-from common.augkd.folder import ArtefactFolder, StageFacts, StageName
+from common.augkd.data_free import DataFreeLearning, DataFreeWeights
+from common.augkd.folder import ArtefactFolder, StageFacts
 from common.augkd.losses import Uncertainty
 from common.augkd.measure import draw, measure
 from common.augkd.networks import Layout
-from common.augkd.stages import AnchorLearning, DataFreeLearning, DataFreeWeights, Sample, Stage
-from common.errors import InputError, Interrupted
-from common.progress import TrainingBar
-from common.runs.checkpoint import Checkpoints
+from common.augkd.stage_work import Batches, StageWork
+from common.errors import InputError
 from common.runs.identity import digest
 from common.runs.interruption import Interruption
 from common.teacher import Teacher
 
-Batches = Callable[[int], Iterator[Sample]]
-"""The student's data, endless, from minibatch number n on: the same ones whenever it is asked."""
-
 # Minibatches that the frequencies of labels are counted over, and that the end is measured on.
 _COUNTED = 32
-EVERY = 50
-"""Rounds between two checkpoints."""
 
 
 @checked_fields
@@ -134,7 +126,7 @@ def prepare(
         Interrupted: a signal came; the same call goes on.
     """
     device = next(student.parameters()).device
-    work = _Work(
+    work = StageWork(
         ArtefactFolder(path),
         None if taken is None else ArtefactFolder(taken),
         console or Console(quiet=True),
@@ -146,22 +138,30 @@ def prepare(
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         work.seeded(0)
         artefact = Artefact(domain.layout, settings.latent, settings.width, anchored).to(device)
-        wanted = frequencies(domain).to(device)
         what = settings.data_free()
         asked = StageFacts(digest([_fingerprint(teacher), _plain(domain.layout), domain.fingerprint, what]), what)
-        work.stage("data_free", _data_free(settings, artefact, teacher, student, wanted, work.console), asked)
+        work.stage(
+            "data_free",
+            asked,
+            {"generator": artefact.generator, "encoder": artefact.encoder},
+            lambda: _data_free(settings, artefact, teacher, student, frequencies(domain).to(device), work.console),
+        )
         if artefact.anchor is not None:
-            stage = AnchorLearning(
-                artefact,
-                teacher,
-                settings.anchor_rounds,
-                settings.rate,
-                settings.invariant,
-                settings.labels,
-                kind,
-            )
             what = settings.anchor(kind)
-            work.stage("anchor", stage, StageFacts(digest([asked.key, what]), what))
+            work.stage(
+                "anchor",
+                StageFacts(digest([asked.key, what]), what),
+                {"anchor": artefact.anchor},
+                lambda: AnchorLearning(
+                    artefact,
+                    teacher,
+                    settings.anchor_rounds,
+                    settings.rate,
+                    settings.invariant,
+                    settings.labels,
+                    kind,
+                ),
+            )
         artefact.freeze()
         if not work.folder.measured:
             work.seeded(0)
@@ -191,112 +191,6 @@ def _data_free(
             style="yellow",
         )
     return stage
-
-
-@dataclasses.dataclass
-class _Work:
-    folder: ArtefactFolder
-    taken: ArtefactFolder | None
-    console: Console
-    interruption: Interruption
-    batches: Batches
-    seed: int
-
-    def seeded(self, part: int) -> None:
-        """Seed a part of the work, whatever was drawn before it, or taken from a folder without drawing."""
-        torch.manual_seed(3 * self.seed + part)
-
-    def stage(self, name: StageName, stage: Stage, asked: StageFacts) -> None:
-        """Give the stage's networks the weights that it ends with: from a folder that has it, or by training it."""
-        kept = stage.networks()
-        if self._there(name, asked) or self._to_take(name, asked):
-            # Not the student of the first stage, which may be another one than is trained here.
-            self.folder.load(name, {owner: network for owner, network in kept.items() if owner != "student"})
-            return
-        self.seeded(1 if name == "data_free" else 2)
-        seconds = self._train(stage, asked)
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        if torch.cuda.is_available():
-            peak = max(peak, torch.cuda.max_memory_allocated() / 2**20)
-        facts = dataclasses.replace(asked, seconds=seconds, peak_mebibytes=peak)
-        with self.interruption.writing():
-            self.folder.keep(name, facts, kept)
-        self.console.print(f"{stage.name}: {stage.rounds:,} rounds in {seconds:.0f} s")
-
-    def _there(self, name: StageName, asked: StageFacts) -> bool:
-        there = self.folder.stage(name)
-        if there is not None and there.key != asked.key:
-            raise InputError(f"{self.folder.path} was prepared otherwise: {_told(asked, there)}; give another folder")
-        return there is not None
-
-    def _to_take(self, name: StageName, asked: StageFacts) -> bool:
-        theirs = None if self.taken is None else self.taken.stage(name)
-        if self.taken is None or (theirs is None and name == "anchor"):
-            return False
-        if theirs is None:
-            raise InputError(f"{self.taken.path} holds no finished {name} stage; give a run of method=augkd")
-        if theirs.key == asked.key:
-            with self.interruption.writing():
-                self.folder.take(name, self.taken)
-            return True
-        told = _told(asked, theirs)
-        if name == "data_free":
-            raise InputError(f"{self.taken.path} was prepared otherwise: {told}; leave anchor= out to prepare anew")
-        self.console.print(f"the anchor there is another ({told}); it is learnt anew", markup=False)
-        return False
-
-    def _train(self, stage: Stage, asked: StageFacts) -> float:
-        """Seconds that the stage took."""
-        checkpoints = self.folder.checkpoints
-        state, notes = checkpoints.load()
-        for note in notes:
-            self.console.print(note, markup=False)
-        before = 0.0
-        if state is not None and state["key"] == asked.key:
-            stage.load(state["players"])
-            torch.set_rng_state(state["generator"])
-            if state["cuda"] and torch.cuda.is_available():
-                torch.cuda.set_rng_state_all(state["cuda"])
-            before = state["seconds"]
-            self.console.print(f"{stage.name} goes on from round {stage.done:,}")
-        started = time.perf_counter() - before
-        bar = TrainingBar(self.console, stage.rounds, "rounds", stage.name)
-        bar.start(stage.done)
-        try:
-            with self.interruption.deferred():
-                for sample in itertools.islice(self.batches(stage.done), stage.rounds - stage.done):
-                    note = stage.round(sample)
-                    bar.update(stage.done, note)
-                    if stage.done % EVERY == 0 or self.interruption.pending:
-                        self._save(checkpoints, stage, asked, time.perf_counter() - started)
-                    self.interruption.check()
-        except Interrupted as error:
-            error.message = f"interrupted in {stage.name}, round {stage.done:,}: the same command goes on from there"
-            raise
-        finally:
-            bar.stop()
-        return time.perf_counter() - started
-
-    def _save(self, checkpoints: Checkpoints, stage: Stage, asked: StageFacts, seconds: float) -> None:
-        state = {
-            "key": asked.key,
-            "players": stage.state(),
-            "generator": torch.get_rng_state(),
-            "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-            "seconds": seconds,
-        }
-        with self.interruption.writing():
-            checkpoints.save(state, stage.done)
-
-
-def _told(asked: StageFacts, there: StageFacts) -> str:
-    """What is asked for and what there is, where they differ."""
-    differences = [
-        f"{key}={asked.what.get(key)} (there: {there.what.get(key)})"
-        for key in {**asked.what, **there.what}
-        if asked.what.get(key) != there.what.get(key)
-    ]
-    return ", ".join(differences) or "its teacher, its data or what comes before it is another"
 
 
 def frequencies(domain: Domain) -> Tensor:

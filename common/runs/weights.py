@@ -3,7 +3,7 @@
 import functools
 import hashlib
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -75,6 +75,15 @@ def load_weights(module: nn.Module, run: Run, name: str = LAST) -> None:
     except (SafetensorError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"{path} does not fit the network in {run.config_path} ({reason})") from error
+    check_finite(tensors, path)
+
+
+def check_finite(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Raise if weights that were read from ``path`` hold an infinite value or NaN.
+
+    Raises:
+        InputError: naming the first that does.
+    """
     if spoilt := [key for key, tensor in tensors.items() if tensor.is_floating_point() and not tensor.isfinite().all()]:
         raise InputError(f"{path}: {shown(spoilt[0])} has values that are not finite; train the run anew")
 

@@ -16,8 +16,9 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from common.augkd import Artefact, Domain, Layout, Preparation, Sample, prepare
+from common.augkd.anchor_learning import AnchorLearning
+from common.augkd.data_free import DataFreeLearning
 from common.augkd.folder import ArtefactFolder
-from common.augkd.stages import AnchorLearning, DataFreeLearning
 from common.errors import InputError, Interrupted, NonFiniteLossError
 from common.runs.interruption import Interruption
 from common.teacher import Teacher

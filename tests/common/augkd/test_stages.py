@@ -11,9 +11,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from common.augkd import losses
+from common.augkd.anchor_learning import AnchorLearning
 from common.augkd.artefact import Artefact
+from common.augkd.data_free import DataFreeLearning, DataFreeWeights
 from common.augkd.networks import Encoded, Layout
-from common.augkd.stages import AnchorLearning, DataFreeLearning, DataFreeWeights, Sample
+from common.augkd.stages import Sample
 from common.errors import NonFiniteLossError
 from common.teacher import Teacher
 
