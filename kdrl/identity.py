@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from common.augkd.program import artefact_hashes
 from common.averaging import Averager
 from common.runs.folder import Run
 from common.runs.identity import Identity
@@ -59,5 +60,5 @@ def identify(
         domains=domains,
         row=row,
         seed=settings.seed,
-        teachers=teacher_hashes(teachers, settings.teacher_weights),
+        teachers=(*teacher_hashes(teachers, settings.teacher_weights), *artefact_hashes(settings.anchor)),
     )

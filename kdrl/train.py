@@ -14,6 +14,7 @@ from stable_baselines3.common.vec_env import VecEnv, VecMonitor, VecNormalize
 from torch import nn
 
 from common.application import run as run_application
+from common.augkd import Domain
 from common.augkd.program import augkd_term, prepare_term, sample_items
 from common.averaging import Averager, make_averager
 from common.configuration import Choices, build, check_arguments
@@ -28,6 +29,7 @@ from common.runs.keeper import Keeper
 from common.runs.records import Record
 from common.runs.weights import AVERAGED, LAST, load_weights, save_weights, weights_path
 from common.teacher import Teacher
+from common.terms import AuGKD
 from kdrl.anchors import FRAMES, student_domain
 from kdrl.callbacks import LearningCurve, LevelValidation, ProgressBar
 from kdrl.drivers import Driver
@@ -173,10 +175,11 @@ class PolicyTraining(lifecycle.Training):
         self.averaging_from = None if averaging is None else averaging.start
         self.distillation, paths = configured_method(settings)
         self.teachers = [Run(path) for path in paths]
-        self.anchored = augkd_term(self.distillation, settings.anchor)
         self.venv = make_env(settings)
         try:
             self.model = make_model(settings, self.venv, self.distillation, self.driver, averaging)
+            student = PolicyLogits(self.model.policy)
+            self.anchored = augkd_term(self.distillation, student, self.own_domain, settings.anchor)
         except BaseException:
             self.close()
             raise
@@ -205,19 +208,25 @@ class PolicyTraining(lifecycle.Training):
                 f"({len(played.returns)} episodes, {seen.domain(settings.env.game)})"
             )
 
+    def own_domain(self, term: AuGKD) -> Domain:
+        """The student's, as a term of AuG-KD is shown it."""
+        settings, teacher = self.settings, self.distillation.teacher
+        assert teacher is not None
+        fingerprint = digest([self.identity().setting["data"], settings.env.game, settings.seed])
+        batch = term.preparation.batch_size
+        return student_domain(lambda: make_env(settings), teacher, self.model.device, batch, settings.seed, fingerprint)
+
     def prepare(self, keeper: Keeper) -> None:
         """AuG-KD's artefact."""
         if self.anchored is None:
             return
         settings, model, method = self.settings, self.model, self.distillation
-        assert method.teacher is not None
-        setting = digest([self.identity().setting["data"], settings.env.game, settings.seed])
-        batch = self.anchored.preparation.batch_size
-        domain = student_domain(lambda: make_env(settings), method.teacher, model.device, batch, settings.seed, setting)
         seen = dataclasses.replace(self.conditions[0], split="progress")
         like = score_row(settings, seen, "", 0.0, FRAMES, keeper.judged(LAST, 0))
         student = PolicyLogits(model.policy)
-        prepare_term(self.anchored, method, student, domain, settings, keeper, self.console, like)
+        prepare_term(
+            self.anchored, method, student, self.own_domain(self.anchored), settings, keeper, self.console, like
+        )
         model.set_distillation(method)  # an archive is to hold what was prepared
 
     def fit(self, keeper: Keeper) -> int:

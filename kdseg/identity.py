@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import yaml
 
+from common.augkd.program import artefact_hashes
 from common.averaging import Averager
 from common.configuration import to_yaml
 from common.runs.folder import Run
@@ -67,5 +68,5 @@ def identify(
         domains=domains,
         row=row,
         seed=settings.seed,
-        teachers=teacher_hashes(teachers, settings.teacher_weights),
+        teachers=(*teacher_hashes(teachers, settings.teacher_weights), *artefact_hashes(settings.anchor)),
     )

@@ -10,6 +10,7 @@ from rich.console import Console
 from torch import nn
 
 from common.application import run as run_application
+from common.augkd import Domain
 from common.augkd.program import augkd_term, prepare_term, sample_items
 from common.averaging import Averager, make_averager
 from common.distillation import Distillation
@@ -23,6 +24,7 @@ from common.runs.keeper import Keeper, is_first_process
 from common.runs.records import Record
 from common.runs.weights import AVERAGED, LAST, load_weights, weights_path
 from common.teacher import CrossFittedTeacher, Teacher
+from common.terms import AuGKD
 from kdseg.anchors import student_domain
 from kdseg.callbacks import LearningCurve, all_finite
 from kdseg.configured import DATA_PARTS, make_data, make_optimizer
@@ -86,7 +88,6 @@ class SegmentationTraining(lifecycle.Training):
         self.averaging_from = None if averaging is None else averaging.start
         self.distillation, paths = configured_method(settings, self.data, console)
         self.teachers = [Run(path) for path in paths]
-        self.anchored = augkd_term(self.distillation, settings.anchor)
         # Seeded again, so that the network's first weights do not depend on the teacher before it.
         pl.seed_everything(settings.seed, workers=True, verbose=False)
         trainer = make_trainer(console, settings, None, self.arguments, [])  # whatever it refuses, it refuses now
@@ -94,6 +95,7 @@ class SegmentationTraining(lifecycle.Training):
         self.device = trainer.strategy.root_device
         self.parts = [*self.data.validation_parts, self.data.test_parts[0]]
         self.module = _make_module(settings, self.data, self.distillation, averaging)
+        self.anchored = augkd_term(self.distillation, self.module.network, self.own_domain, settings.anchor)
 
     def identity(self) -> Identity:
         """See :class:`common.runs.lifecycle.Training`."""
@@ -120,6 +122,10 @@ class SegmentationTraining(lifecycle.Training):
                 markup=False,
             )
 
+    def own_domain(self, term: AuGKD) -> Domain:
+        """The student's, as a term of AuG-KD is shown it."""
+        return student_domain(self.data, self.module.network)
+
     def prepare(self, keeper: Keeper) -> None:
         """AuG-KD's artefact, on the device that is trained on."""
         if self.anchored is None:
@@ -128,8 +134,16 @@ class SegmentationTraining(lifecycle.Training):
         network.to(self.device)
         own = Part(", ".join(data.source_names), True, data.train_dataset)
         like = score_row(settings, data, own, "progress", "", 0.0, keeper.judged(LAST, 0))
-        domain = student_domain(data, network)
-        prepare_term(self.anchored, self.distillation, network, domain, settings, keeper, self.console, like)
+        prepare_term(
+            self.anchored,
+            self.distillation,
+            network,
+            self.own_domain(self.anchored),
+            settings,
+            keeper,
+            self.console,
+            like,
+        )
 
     def fit(self, keeper: Keeper) -> int:
         """See :class:`common.runs.lifecycle.Training`."""

@@ -170,6 +170,10 @@ def test_an_artefact_is_taken_from_another_run(case: Case, tmp_path: Path, monke
     assert (outcome.status, outcome.err) == (0, "")
     ours, theirs = Run(tmp_path / "run"), case.whole
     assert weights_path(ours, LAST).read_bytes() == weights_path(theirs, LAST).read_bytes()
+    mine, their = ours.identity(), theirs.identity()
+    assert mine is not None
+    assert their is not None
+    assert mine.teachers == (*their.teachers, ArtefactFolder(theirs.anchor).digest())
 
 
 def test_without_an_anchor_there_is_one_stage(case: Case, tmp_path: Path) -> None:
@@ -183,7 +187,10 @@ def test_without_an_anchor_there_is_one_stage(case: Case, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (("anchor={teacher}",), "anchor={teacher} holds no finished data-free stage; give a run of method=augkd"),
+        (
+            ("anchor={teacher}",),
+            "anchor={teacher}: {teacher}/anchor holds no finished data-free stage; give a run of method=augkd",
+        ),
         (
             ("method=kd", "anchor={whole}"),
             "anchor={whole}: method=kd has no use for it; remove it, or use method=augkd",
@@ -206,6 +213,7 @@ def test_what_cannot_be_is_told_in_one_line(case: Case, arguments: tuple[str, ..
     assert outcome.err.startswith("error: ")
     assert outcome.err.count("\n") == 1
     assert told.format(**names) in outcome.err
+    assert not (tmp_path / "run").exists()
 
 
 def test_another_student_begins_afresh(case: Case, tmp_path: Path) -> None:
@@ -214,6 +222,7 @@ def test_another_student_begins_afresh(case: Case, tmp_path: Path) -> None:
     assert outcome.status == 2
     assert f"anchor={case.whole.path} is of another student" in outcome.err
     assert "use start=fresh" in outcome.err
+    assert not (tmp_path / "a").exists()
     more = ("method.terms.augkd.start=fresh", smaller)
     assert case.train(tmp_path / "b", f"anchor={case.whole.path}", *more).status == 0
 

@@ -11,6 +11,7 @@
 """
 
 import dataclasses
+import hashlib
 import io
 import json
 import shutil
@@ -109,6 +110,13 @@ class ArtefactFolder:
     def stages(self) -> Mapping[StageName, StageFacts]:
         """The finished ones."""
         return self._facts().stages
+
+    def digest(self) -> str:
+        """SHA-256 of the weights of all finished stages."""
+        hashed = hashlib.sha256()
+        for name in sorted(self.stages):
+            hashed.update(self._weights(name).read_bytes())
+        return hashed.hexdigest()
 
     def keep(self, name: StageName, facts: StageFacts, modules: Mapping[str, nn.Module]) -> None:
         """Write a finished stage; what was measured before does not hold any more."""

@@ -138,8 +138,7 @@ def prepare(
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         work.seeded(0)
         artefact = Artefact(domain.layout, settings.latent, settings.width, anchored).to(device)
-        what = settings.data_free()
-        asked = StageFacts(digest([_fingerprint(teacher), _plain(domain.layout), domain.fingerprint, what]), what)
+        asked = first_stage(settings, teacher, domain)
         work.stage(
             "data_free",
             asked,
@@ -169,6 +168,12 @@ def prepare(
             measured, shown = measure(artefact, teacher, samples, kind)
             work.folder.keep_measured(measured, shown, draw(shown))
     return artefact
+
+
+def first_stage(settings: Preparation, teacher: Teacher, domain: Domain) -> StageFacts:
+    """What the first stage is to be."""
+    what = settings.data_free()
+    return StageFacts(digest([_fingerprint(teacher), _plain(domain.layout), domain.fingerprint, what]), what)
 
 
 def _data_free(

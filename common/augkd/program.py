@@ -1,6 +1,8 @@
 """AuG-KD's preparation inside a training program: before the first step, in the run's own folder."""
 
+import copy
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 from numpy.typing import NDArray
@@ -8,7 +10,8 @@ from rich.console import Console
 from torch import nn
 
 from common.augkd.folder import ArtefactFolder
-from common.augkd.preparation import Domain, prepare
+from common.augkd.preparation import Domain, first_stage, prepare
+from common.augkd.stage_work import check_first
 from common.distillation import Distillation
 from common.errors import InputError
 from common.runs.folder import Run
@@ -19,15 +22,20 @@ from common.runs.settings import RunSettings
 from common.terms.augkd import AuGKD
 
 
-def augkd_term(distillation: Distillation, anchor: str | None = None) -> AuGKD | None:
+def augkd_term(
+    distillation: Distillation, student: nn.Module, domain: Callable[[AuGKD], Domain], anchor: str | None = None
+) -> AuGKD | None:
     """The method's term, if it has one.
 
     Args:
         distillation: The method.
+        student: From inputs to logits, as it is before the first step.
+        domain: Describes the student's.
         anchor: The run whose artefact is to be taken, if any.
 
     Raises:
-        InputError: more than one, a run to take the artefact from that has none, or such a run without the term.
+        InputError: more than one, a run to take the artefact from that has none or one of something else, or such a
+            run without the term.
     """
     terms = [term for term in distillation.terms.values() if isinstance(term, AuGKD)]
     if len(terms) > 1:
@@ -38,9 +46,23 @@ def augkd_term(distillation: Distillation, anchor: str | None = None) -> AuGKD |
         raise InputError(
             f"anchor={anchor}: method={distillation.name} has no use for it; remove it, or use method=augkd"
         )
-    if ArtefactFolder(Run(anchor).anchor).stage("data_free") is None:
-        raise InputError(f"anchor={anchor} holds no finished data-free stage; give a run of method=augkd")
-    return terms[0]
+    term, folder = terms[0], ArtefactFolder(Run(anchor).anchor)
+    assert distillation.teacher is not None
+    try:
+        check_first(folder, first_stage(term.preparation, distillation.teacher, domain(term)))
+    except InputError as error:
+        raise InputError(f"anchor={anchor}: {error}") from error
+    if term.start == "data_free":
+        try:
+            folder.load("data_free", {"student": copy.deepcopy(student)})
+        except InputError as error:
+            raise InputError(f"anchor={anchor} is of another student: {error}; use start=fresh") from error
+    return term
+
+
+def artefact_hashes(anchor: str | None) -> tuple[str, ...]:
+    """Of the artefact that is taken from another run, if one is: beside its teachers, what a run was given."""
+    return () if anchor is None else (ArtefactFolder(Run(anchor).anchor).digest(),)
 
 
 def prepare_term(
@@ -66,7 +88,7 @@ def prepare_term(
         like: A record of this run on its own domain, whose metric and value are to be filled in.
 
     Raises:
-        InputError: as :func:`common.augkd.prepare`, or a student that is not the one of the artefact that was taken.
+        InputError: as :func:`common.augkd.prepare`.
         NonFiniteLossError: as there.
         Interrupted: as there.
     """
@@ -89,10 +111,7 @@ def prepare_term(
     if not begins:
         return
     if term.start == "data_free":
-        try:
-            folder.load("data_free", {"student": student})
-        except InputError as error:
-            raise InputError(f"anchor={settings.anchor} is of another student: {error}; use start=fresh") from error
+        folder.load("data_free", {"student": student})
     # What it took belongs to what the run costs, also where another run has paid for it.
     keeper.clock.restart(sum(facts.seconds for facts in folder.stages.values()))
     keeper.record(dataclasses.replace(like, metric=name, value=value) for name, value in _told(folder).items())

@@ -80,20 +80,20 @@ class StageWork:
         return there is not None
 
     def _to_take(self, name: StageName, asked: StageFacts) -> bool:
-        theirs = None if self.taken is None else self.taken.stage(name)
-        if self.taken is None or (theirs is None and name == "anchor"):
+        if self.taken is None:
             return False
-        if theirs is None:
-            raise InputError(f"{self.taken.path} holds no finished {name} stage; give a run of method=augkd")
-        if theirs.key == asked.key:
-            with self.interruption.writing():
-                self.folder.take(name, self.taken)
-            return True
-        told = _told(asked, theirs)
         if name == "data_free":
-            raise InputError(f"{self.taken.path} was prepared otherwise: {told}; leave anchor= out to prepare anew")
-        self.console.print(f"the anchor there is another ({told}); it is learnt anew", markup=False)
-        return False
+            check_first(self.taken, asked)
+        theirs = self.taken.stage(name)
+        if theirs is None:
+            return False
+        if theirs.key != asked.key:
+            told = _told(asked, theirs)
+            self.console.print(f"the anchor there is another ({told}); it is learnt anew", markup=False)
+            return False
+        with self.interruption.writing():
+            self.folder.take(name, self.taken)
+        return True
 
     def _train(self, stage: Stage, asked: StageFacts) -> float:
         """Seconds that the stage took."""
@@ -137,6 +137,24 @@ class StageWork:
         }
         with self.interruption.writing():
             checkpoints.save(state, stage.done)
+
+
+def check_first(taken: ArtefactFolder, asked: StageFacts) -> None:
+    """Refuse a folder whose first stage cannot be taken.
+
+    Args:
+        taken: The folder.
+        asked: What its first stage is to be.
+
+    Raises:
+        InputError: it has none, or one of something else.
+    """
+    there = taken.stage("data_free")
+    if there is None:
+        raise InputError(f"{taken.path} holds no finished data-free stage; give a run of method=augkd")
+    if there.key != asked.key:
+        told = _told(asked, there)
+        raise InputError(f"{taken.path} was prepared otherwise: {told}; leave anchor= out to prepare anew")
 
 
 def _told(asked: StageFacts, there: StageFacts) -> str:

@@ -57,7 +57,7 @@ class Identity:
         row: What is compared: ``method``, and where there are any ``averaging``, ``driver`` and ``teachers``: their
             kinds, which are the ``setting``, ``domains`` and ``row`` they were trained in.
         seed: The run's.
-        teachers: Hash of each teacher's weights.
+        teachers: Hash of each teacher's weights, and of what was prepared with them where another run did (AuG-KD).
         versions: Of the libraries that matter. The only part that does not make another run.
     """
 

@@ -173,7 +173,7 @@ def test_a_first_stage_of_something_else_is_refused(whole: tuple[Artefact, Path]
     for options, told in cases:
         with pytest.raises(InputError, match=f"was prepared otherwise: {told}.*; give another folder"):
             _prepare(whole[1], **options)
-    with pytest.raises(InputError, match="holds no finished data_free stage"):
+    with pytest.raises(InputError, match="holds no finished data-free stage"):
         _prepare(tmp_path / "a", taken=tmp_path / "nothing")
 
 
