@@ -23,9 +23,10 @@ def test_all_nineteen_are_there() -> None:
 
 @pytest.mark.parametrize("name", REFERENCE)
 def test_an_image_is_changed_as_by_the_published_ones(name: str) -> None:
-    image = scene()
+    image, draws = scene(), 20 if name == "fog" else 6
     for severity in SEVERITIES:
-        found = np.mean([statistics(image, corrupt(image, name, severity, [draw])[0]) for draw in range(20 if name == "fog" else 6)], axis=0)
+        drawn = [statistics(image, corrupt(image, name, severity, [draw])[0]) for draw in range(draws)]
+        found = np.mean(drawn, axis=0)
         expected = np.array(REFERENCE[name][severity - 1])
         # What is drawn once an image differs from draw to draw; these are four of its deviations.
         allowed = LOOSE.get(name, 0.03 if name in ("fog", "snow", "spatter") else 0.006)
