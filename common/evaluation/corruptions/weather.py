@@ -29,7 +29,7 @@ def frost(image: Floats, strength: tuple[float, float], rng: np.random.Generator
         grains = (rng.random(ice.shape, dtype=np.float32) > 0.97).astype(np.float32)
         ice = np.maximum(ice, moved(moved(grains, reach, reach, angle), reach, reach, angle + 180))
     ice /= max(float(ice.max()), 1e-6)
-    ice = 0.05 + 0.6 * np.sqrt(ice) + 0.45 * fractal(ice.shape, 2.0, rng)
+    ice = 0.25 + 0.6 * np.sqrt(ice) + 0.45 * fractal(ice.shape, 2.0, rng)
     share, added = strength
     return np.float32(share) * image + np.float32(added) * ice[..., None] * _ICE
 
