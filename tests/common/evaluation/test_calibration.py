@@ -4,7 +4,18 @@ import torch
 from torch import Tensor
 from torchmetrics.functional.classification import multiclass_calibration_error
 
-from common.evaluation.calibration import accuracy, calibration_counts, expected_calibration_error, reliability
+from common.evaluation.calibration import (
+    BINS,
+    FINE,
+    FINE_BINS,
+    Calibration,
+    accuracy,
+    calibration_counts,
+    expected_calibration_error,
+    measure_calibration,
+    of_equal_mass,
+    reliability,
+)
 
 
 def some(shape: tuple[int, ...], seed: int = 0, scale: float = 3.0) -> tuple[Tensor, Tensor, Tensor]:
@@ -105,3 +116,68 @@ def test_what_does_not_fit_is_refused() -> None:
         calibration_counts(logits, labels, bins=0)
     with pytest.raises(ValueError, match=r"expected \[..., bins, 3\]"):
         accuracy(np.zeros((4, 2)))
+
+
+def slow(rows: Tensor, truth: Tensor) -> dict[str, float]:
+    """All of it, position by position, in float64."""
+    confidences, hits, losses, briers = [], [], [], []
+    for row, label in zip(rows.double().softmax(dim=1).tolist(), truth.tolist(), strict=True):
+        confidences.append(max(row))
+        hits.append(row.index(max(row)) == label)
+        losses.append(-np.log(row[label]))
+        briers.append(sum((value - (index == label)) ** 2 for index, value in enumerate(row)))
+    groups: dict[int, list[int]] = {}
+    for index, value in enumerate(confidences):
+        groups.setdefault(min(int(FINE * -np.log2(1 - value)), FINE_BINS - 1), []).append(index)
+    merged: dict[int, list[int]] = {}
+    before = 0
+    for cell in sorted(groups):
+        middle = (before + len(groups[cell]) / 2) / len(confidences)
+        merged.setdefault(int(BINS * middle), []).extend(groups[cell])
+        before += len(groups[cell])
+    gaps = sum(abs(sum(hits[i] - confidences[i] for i in inside)) for inside in merged.values())
+    return {
+        "ece": brute_force(confidences, hits, BINS),
+        "ece_equal_mass": gaps / len(confidences),
+        "nll": float(np.mean(losses)),
+        "brier": float(np.mean(briers)),
+    }
+
+
+@pytest.mark.parametrize("temperature", [1.0, 2.5])
+@pytest.mark.parametrize("shape", [(200, 2), (300, 10), (4, 3, 9, 11)])
+def test_a_stream_is_scored_as_by_brute_force(shape: tuple[int, ...], temperature: float) -> None:
+    logits, labels, valid = some(shape)
+    found = Calibration()
+    for start in range(0, len(logits), 3):
+        part = slice(start, start + 3)
+        found += measure_calibration(logits[part].double(), labels[part], valid[part], temperature)
+    rows = logits.double().movedim(1, -1).flatten(0, -2)[valid.flatten()] / temperature
+    assert found.scores() == pytest.approx(slow(rows, labels[valid]), abs=1e-9)
+    assert found.table == pytest.approx(calibration_counts(logits.double() / temperature, labels, valid))
+
+
+def test_bins_of_equal_mass_are_nearly_those_of_sorted_confidences() -> None:
+    logits, labels, _ = some((20_000, 4))
+    found = measure_calibration(logits, labels)
+    confidence, prediction = logits.double().softmax(dim=1).max(dim=1)
+    order = confidence.argsort()
+    right = (prediction == labels)[order].double()
+    exact = sum(
+        abs(float((chunk_right - chunk).sum()))
+        for chunk, chunk_right in zip(confidence[order].chunk(BINS), right.chunk(BINS), strict=True)
+    )
+    assert found.scores()["ece_equal_mass"] == pytest.approx(exact / 20_000, abs=2e-3)
+    masses = of_equal_mass(found.fine)[:, 0]
+    assert masses.sum() == 20_000
+    assert masses.max() < 2 * masses.min()
+
+
+def test_certain_predictions_are_counted_and_nothing_has_no_score() -> None:
+    logits = torch.tensor([[1000.0, 0.0], [0.0, 1000.0]])
+    found = measure_calibration(logits, torch.tensor([0, 0]))
+    assert found.fine[-1].tolist() == [2.0, 2.0, 1.0]
+    assert found.scores() == pytest.approx({"ece": 0.5, "ece_equal_mass": 0.5, "nll": 500.0, "brier": 1.0})
+    assert Calibration().scores() == {}
+    nothing = measure_calibration(logits, torch.tensor([0, 0]), torch.tensor([False, False]))
+    assert nothing.scores() == {}
