@@ -10,9 +10,7 @@ import torch
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import track
 from rich.table import Table
-from torch import nn
 
 from common.application import run as run_application
 from common.configuration import to_yaml
@@ -27,70 +25,24 @@ from common.runs.weights import LAST, choose_weights
 from kdseg.configured import make_data
 from kdseg.domains.datamodule import Part, SegmentationData
 from kdseg.domains.held_out import read_images
-from kdseg.metrics import batch_confusion
+from kdseg.measure import Measured, measure, validated_temperature
 from kdseg.settings import EvaluateSettings, TrainSettings
 
-PICTURES, PICTURE_SIDE = 4, 256
-
-
-@dataclasses.dataclass
-class Measured:
-    """What a network does on one part of the data.
-
-    Attributes:
-        part: The images.
-        confusions: ``int64 [N, C, C]`` per image, rows true class, in the data set's order.
-        predictions: ``uint8 [H, W]`` of the few images kept as pictures, by position.
-    """
-
-    part: Part
-    confusions: NDArray[np.int64]
-    predictions: dict[int, NDArray[np.uint8]]
-
-
-@torch.no_grad()
-def measure(network: nn.Module, data: SegmentationData, part: Part, device: torch.device, console: Console) -> Measured:
-    """Predict every image of a part, whole, in eval mode.
-
-    Args:
-        network: From normalised images to logits of their size; put into eval mode, and back.
-        data: Where the part belongs.
-        part: The images.
-        device: Where to compute.
-        console: Where the progress bar goes.
-    """
-    dataset = part.dataset
-    kept = set(_picture_positions(part))
-    confusions = np.zeros((len(dataset), data.num_classes, data.num_classes), dtype=np.int64)
-    predictions: dict[int, NDArray[np.uint8]] = {}
-    training = network.training
-    network.to(device).eval()
-    loader = data.eval_dataloader(dataset)
-    for batch in track(loader, f"testing {escape(part.domain)}", console=console, transient=True):
-        logits = network(batch["image"].to(device)).float()
-        positions = (batch["index"] - dataset.first_index).tolist()
-        confusions[positions] = batch_confusion(logits, batch["mask"].to(device), data.num_classes).cpu().numpy()
-        for row, position in enumerate(positions):
-            if position in kept:
-                predictions[position] = logits[row].argmax(dim=0).to(torch.uint8).cpu().numpy()
-    network.train(training)
-    return Measured(part, confusions, predictions)
-
-
-def _picture_positions(part: Part) -> list[int]:
-    """A few images of the part, evenly spread."""
-    count = len(part.dataset)
-    return sorted({round(position) for position in np.linspace(0, count - 1, min(PICTURES, count))})
+PICTURE_SIDE = 256
 
 
 def rows(
     settings: TrainSettings, data: SegmentationData, measured: Measured, split: Split, judged: Judged
 ) -> list[Record]:
-    """Records of one part: every score of its pooled confusion matrix."""
-    pooled = measured.confusions.sum(axis=0)
+    """Records of one part: every score of its pooled confusion matrix, and calibration."""
+    values = scores(measured.confusions.sum(axis=0), data.class_names)
+    for suffix, counted in zip(("", "_scaled"), measured.calibration, strict=False):
+        values |= {f"{name}{suffix}": value for name, value in counted.scores().items()}
+    if measured.temperature is not None:
+        values["temperature"] = measured.temperature
     return [
         score_row(settings, data, measured.part, split, metric, value, judged)
-        for metric, value in scores(pooled, data.class_names).items()
+        for metric, value in values.items()
         if not np.isnan(value)  # a class that is neither there nor predicted has no score
     ]
 
@@ -134,12 +86,13 @@ def items(data: SegmentationData, measured: Sequence[Measured], selection: str =
         known = part.dataset.items
         named = {
             "confusion": result.confusions,
+            "calibration": np.stack([counted.table for counted in result.calibration]),
             "item": np.array([item.name for item in known]),
             "group": np.array([item.group for item in known]),
             **_pictures(result),
         }
         if selection != LAST:
-            named = {name: named[name] for name in ("confusion", "prediction")}
+            named = {name: named[name] for name in ("confusion", "calibration", "prediction")}
         arrays |= {item_key(name, part.domain, part.seen, selection): array for name, array in named.items()}
     return arrays
 
@@ -163,14 +116,15 @@ def _pictures(result: Measured) -> dict[str, NDArray[np.uint8]]:
 
 
 def print_scores(console: Console, data: SegmentationData, measured: Iterable[Measured], selection: str = LAST) -> None:
-    """The table a user sees at the end: pooled scores per domain."""
+    """The table a user sees at the end: pooled scores and calibration error per domain."""
     which = "" if selection == LAST else f", {selection} weights"
     table = Table(title=escape(f"Target {data.target_name}, trained on {', '.join(data.source_names)}{which}"))
-    for heading in ("domain", "", "mIoU", "Dice", "pixel accuracy", "images"):
+    for heading in ("domain", "", "mIoU", "Dice", "pixel accuracy", "ECE", "images"):
         table.add_column(heading, justify="left" if heading in ("domain", "") else "right")
     for result in measured:
         values = scores(result.confusions.sum(axis=0), data.class_names)
         cells = [f"{values[name]:.3f}" for name in ("miou", "dice", "pixel_accuracy")]
+        cells.append(f"{result.calibration[0].scores().get('ece', float('nan')):.3f}")
         part = result.part
         table.add_row(escape(part.domain), "seen" if part.seen else "unseen", *cells, str(len(result.confusions)))
     console.print(table)
@@ -204,7 +158,8 @@ def evaluate(settings: EvaluateSettings) -> None:
     console = Console()
     data = _judged_data(source, trained, console)
     device = pick_device(settings.device)
-    measured = [measure(network, data, part, device, console) for part in data.test_parts]
+    temperature = _temperature(source, selection) or validated_temperature(network, data, device)
+    measured = [measure(network, data, part, device, console, temperature) for part in data.test_parts]
     print_scores(console, data, measured, selection)
     console.print(f"weights: {selection}")
     if out is not None:
@@ -215,6 +170,12 @@ def evaluate(settings: EvaluateSettings) -> None:
         found = [row for result in measured for row in rows(trained, data, result, "test", judged)]
         out.keep_evaluation(to_yaml(trained), identity, status, items(data, measured), found)
         console.print(f"records in {out.path}", markup=False, soft_wrap=True)
+
+
+def _temperature(source: Run, selection: str) -> float | None:
+    """What the run's test fitted: the images that it was fitted on need not be here."""
+    found = (row.value for row in source.records() if (row.metric, row.selection) == ("temperature", selection))
+    return next((value for value in found if value > 0), None)
 
 
 def _judged_data(source: Run, trained: TrainSettings, console: Console) -> SegmentationData:

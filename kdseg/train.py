@@ -33,8 +33,9 @@ from kdseg.domains.draws import check_shares
 from kdseg.domains.findings import write_findings
 from kdseg.domains.folds import check_folds
 from kdseg.domains.held_out import write_images
-from kdseg.evaluate import items, measure, print_scores, rows, score_row
+from kdseg.evaluate import items, print_scores, rows, score_row
 from kdseg.identity import identify
+from kdseg.measure import measure, validated_temperature
 from kdseg.module import SegmentationModule
 from kdseg.networks import check_sizes
 from kdseg.restore import build_network, load_teacher
@@ -203,10 +204,12 @@ class SegmentationTraining(lifecycle.Training):
         for selection, network in networks.items():
             # The module lays images out as in training.
             judge = self.module if selection == LAST else network
-            validation = [measure(judge, data, part, device, self.console) for part in data.validation_parts]
+            fitted = validated_temperature(judge, data, device)
+            validation = [measure(judge, data, part, device, self.console, fitted) for part in data.validation_parts]
             known = {id(result.part): result for result in validation}
             tested = [
-                known.get(id(part)) or measure(judge, data, part, device, self.console) for part in data.test_parts
+                known.get(id(part)) or measure(judge, data, part, device, self.console, fitted)
+                for part in data.test_parts
             ]
             arrays |= items(data, tested, selection)
             judged = keeper.judged(selection)

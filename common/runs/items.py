@@ -8,6 +8,8 @@ Keys are ``<name>|<domain>|<seen or unseen>`` with these names:
 ``item``               ``str [N]``, the image's name (segmentation)
 ``return``             ``float64 [N]``, undiscounted return of each test episode (reinforcement learning)
 ``level``              ``int64 [N]``, the level of each test episode (reinforcement learning)
+``calibration``        ``float64 [K, 15, 3]``, see :func:`common.evaluation.calibration.calibration_counts`: as it
+                       is and, where there are two, at the temperature that was fitted on validation
 ``image``              ``uint8 [K, H, W, 3]``, a few test images or policy frames
 ``mask``               ``uint8 [K, H, W]``, their true classes, 255 where ignored (segmentation)
 ``prediction``         ``uint8 [K, H, W]``, their predicted classes (segmentation)
@@ -52,6 +54,7 @@ SCHEMA: Mapping[str, _Schema] = {
     "item": _Schema("U", 1),
     "return": _Schema("f", 1),
     "level": _Schema("i", 1),
+    "calibration": _Schema("f", 3),
     "image": _Schema("u", 4),
     "mask": _Schema("u", 3),
     "prediction": _Schema("u", 3),
@@ -183,6 +186,7 @@ _CHECKS: Mapping[str, Callable[[NDArray[Any]], bool]] = {
     "item": _is_text,
     "return": lambda array: bool((np.abs(array) <= LARGEST_NUMBER).all()),  # neither infinite nor not a number
     "level": lambda array: True,
+    "calibration": lambda array: array.shape[2] == 3 and bool(((array >= 0) & (array <= LARGEST_NUMBER)).all()),
     "image": lambda array: _is_pictures(array) and array.shape[3] == 3,
     "mask": _is_pictures,
     "prediction": _is_pictures,

@@ -51,9 +51,17 @@ METRICS: Mapping[str, Metric] = {
         Metric("normalized_return", "normalised return", items="return"),
         Metric("normalized_return_paper", "normalised return, the papers' constants", items="return"),
         Metric("return", "return", unit="reward", is_fraction=False, has_common_unit=False, items="return"),
-        Metric("nll", "NLL", unit="nats", is_fraction=False, higher_is_better=False),
-        Metric("ece", "ECE", higher_is_better=False),
-        Metric("brier", "Brier score", is_fraction=False, higher_is_better=False),
+        *(
+            one
+            for suffix, after in (("", ""), ("_scaled", " at the fitted temperature"))
+            for one in (
+                Metric(f"ece{suffix}", f"ECE{after}", higher_is_better=False),
+                Metric(f"ece_equal_mass{suffix}", f"ECE, bins of equal mass{after}", higher_is_better=False),
+                Metric(f"nll{suffix}", f"NLL{after}", unit="nats", is_fraction=False, higher_is_better=False),
+                Metric(f"brier{suffix}", f"Brier score{after}", is_fraction=False, higher_is_better=False),
+            )
+        ),
+        Metric("temperature", "fitted temperature", is_fraction=False),
     )
 }
 

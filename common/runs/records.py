@@ -51,6 +51,8 @@ class Record:
         versions: Versions of the libraries that matter.
         identity: Key of the run's :class:`common.runs.identity.Identity`; empty in records of before there was one.
         resumed: ``inexact`` where the run was interrupted and could not go on bit for bit.
+        condition: What was done to what is judged, such as ``corruption/fog/3``; empty for nothing. See
+            :mod:`common.evaluation.conditions`.
     """
 
     __pydantic_config__ = pydantic.ConfigDict(extra="forbid")
@@ -73,6 +75,7 @@ class Record:
     versions: Mapping[_Text, _Text] = dataclasses.field(default_factory=dict)
     identity: _Text = ""
     resumed: Resumed = ""
+    condition: _Text = ""
 
 
 _SCHEMA = pydantic.TypeAdapter(Record)

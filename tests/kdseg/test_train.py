@@ -104,7 +104,8 @@ def test_records_hold_the_learning_curve_validation_and_test(student: Run) -> No
     assert all(r.versions["torch"] and r.seconds > 0 for r in records)
     curve = [(r.steps, r.domain, r.metric) for r in records if r.split == "progress"]
     assert curve == [(step, domain, "miou") for step in (3, 6) for domain in [*SOURCES, "fluorescence"]]
-    metrics = ["miou", "dice", "pixel_accuracy", "iou/background", "iou/nucleus"]
+    calibration = [f"{name}{one}" for one in ("", "_scaled") for name in ("ece", "ece_equal_mass", "nll", "brier")]
+    metrics = ["miou", "dice", "pixel_accuracy", "iou/background", "iou/nucleus", *calibration, "temperature"]
     assert [(r.domain, r.metric) for r in rows(student, "validation")] == [(d, m) for d in SOURCES for m in metrics]
     assert [(r.domain, r.metric) for r in rows(student, "test")] == [
         (d, m) for d in ["fluorescence", *SOURCES] for m in metrics
@@ -119,7 +120,7 @@ def test_records_hold_the_learning_curve_validation_and_test(student: Run) -> No
 def test_items_hold_what_later_statistics_need(student: Run, nuclei: Path) -> None:
     items = student.items()
     parts = [("fluorescence", False), *((domain, True) for domain in SOURCES)]
-    names = ("confusion", "item", "group", "image", "mask", "prediction")
+    names = ("confusion", "item", "group", "calibration", "image", "mask", "prediction")
     assert set(items) == {"class_names"} | {item_key(name, *part) for name in names for part in parts}
     assert items["class_names"].tolist() == ["background", "nucleus"]
     images = {path.stem for path in (nuclei / "fluorescence" / "images").iterdir()}
