@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import functools
 import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -26,11 +27,11 @@ from common.runs import lifecycle
 from common.runs.folder import Run
 from common.runs.identity import Identity, digest
 from common.runs.keeper import Keeper
-from common.runs.records import Record
+from common.runs.records import Judged, Record
 from common.runs.weights import AVERAGED, LAST, load_weights, save_weights, weights_path
 from common.teacher import Teacher
 from common.terms import AuGKD
-from kdrl.anchors import FRAMES, student_domain
+from kdrl.anchors import student_domain
 from kdrl.callbacks import LearningCurve, LevelValidation, ProgressBar
 from kdrl.drivers import Driver
 from kdrl.env import ProcgenVecEnv
@@ -208,6 +209,11 @@ class PolicyTraining(lifecycle.Training):
                 f"({len(played.returns)} episodes, {seen.domain(settings.env.game)})"
             )
 
+    def row(self, judged: Judged, metric: str, value: float) -> Record:
+        """See :class:`common.runs.lifecycle.Training`."""
+        seen = dataclasses.replace(self.conditions[0], split="progress")
+        return score_row(self.settings, seen, metric, value, 0, judged)
+
     def own_domain(self, term: AuGKD) -> Domain:
         """The student's, as a term of AuG-KD is shown it."""
         settings, teacher = self.settings, self.distillation.teacher
@@ -220,13 +226,9 @@ class PolicyTraining(lifecycle.Training):
         """AuG-KD's artefact."""
         if self.anchored is None:
             return
-        settings, model, method = self.settings, self.model, self.distillation
-        seen = dataclasses.replace(self.conditions[0], split="progress")
-        like = score_row(settings, seen, "", 0.0, FRAMES, keeper.judged(LAST, 0))
-        student = PolicyLogits(model.policy)
-        prepare_term(
-            self.anchored, method, student, self.own_domain(self.anchored), settings, keeper, self.console, like
-        )
+        model, method, domain = self.model, self.distillation, self.own_domain(self.anchored)
+        student, row = PolicyLogits(model.policy), functools.partial(self.row, keeper.judged(LAST, 0))
+        prepare_term(self.anchored, method, student, domain, self.settings, keeper, self.console, row)
         model.set_distillation(method)  # an archive is to hold what was prepared
 
     def fit(self, keeper: Keeper) -> int:
@@ -246,6 +248,7 @@ class PolicyTraining(lifecycle.Training):
         if keeper.players is not None:
             keeper.exact = restore(model, saving.evaluations, keeper.players) and keeper.exact
             keeper.restore_generators()
+        keeper.travel.follow(model.policy.optimizer, model.policy.parameters())
         try:
             left = settings.total_timesteps - model.num_timesteps
             model.learn(left, callback=[curve, judge, saving, bar], reset_num_timesteps=keeper.players is None)

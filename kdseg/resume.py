@@ -39,6 +39,8 @@ class StateKeeping(pl.Callback):
             trainer.optimizers[0].load_state_dict(players["optimizer"])
             trainer.precision_plugin.load_state_dict(players["precision"])
             set_counters(trainer, players["position"])
+        assert isinstance(pl_module, SegmentationModule)
+        self.keeper.travel.follow(trainer.optimizers[0], pl_module.network.parameters())
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int

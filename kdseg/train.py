@@ -1,6 +1,7 @@
 """Train a segmentation network with a method and record how it does on an unseen domain: kdseg-train."""
 
 import copy
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -21,7 +22,7 @@ from common.runs import lifecycle
 from common.runs.folder import Run
 from common.runs.identity import Identity
 from common.runs.keeper import Keeper, is_first_process
-from common.runs.records import Record
+from common.runs.records import Judged, Record
 from common.runs.weights import AVERAGED, LAST, load_weights, weights_path
 from common.teacher import CrossFittedTeacher, Teacher
 from common.terms import AuGKD
@@ -123,6 +124,12 @@ class SegmentationTraining(lifecycle.Training):
                 markup=False,
             )
 
+    def row(self, judged: Judged, metric: str, value: float) -> Record:
+        """See :class:`common.runs.lifecycle.Training`."""
+        settings, data = self.settings, self.data
+        own = Part(", ".join(data.source_names), True, data.train_dataset)
+        return score_row(settings, data, own, "progress", metric, value, judged)
+
     def own_domain(self, term: AuGKD) -> Domain:
         """The student's, as a term of AuG-KD is shown it."""
         return student_domain(self.data, self.module.network)
@@ -131,20 +138,9 @@ class SegmentationTraining(lifecycle.Training):
         """AuG-KD's artefact, on the device that is trained on."""
         if self.anchored is None:
             return
-        settings, data, network = self.settings, self.data, self.module.network
-        network.to(self.device)
-        own = Part(", ".join(data.source_names), True, data.train_dataset)
-        like = score_row(settings, data, own, "progress", "", 0.0, keeper.judged(LAST, 0))
-        prepare_term(
-            self.anchored,
-            self.distillation,
-            network,
-            self.own_domain(self.anchored),
-            settings,
-            keeper,
-            self.console,
-            like,
-        )
+        network, domain = self.module.network.to(self.device), self.own_domain(self.anchored)
+        row = functools.partial(self.row, keeper.judged(LAST, 0))
+        prepare_term(self.anchored, self.distillation, network, domain, self.settings, keeper, self.console, row)
 
     def fit(self, keeper: Keeper) -> int:
         """See :class:`common.runs.lifecycle.Training`."""

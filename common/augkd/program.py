@@ -1,7 +1,6 @@
 """AuG-KD's preparation inside a training program: before the first step, in the run's own folder."""
 
 import copy
-import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -73,7 +72,7 @@ def prepare_term(
     settings: RunSettings,
     keeper: Keeper,
     console: Console,
-    like: Record,
+    row: Callable[[str, float], Record],
 ) -> None:
     """Give the term its artefact, and a student that begins the weights to begin with.
 
@@ -85,7 +84,7 @@ def prepare_term(
         settings: The run's.
         keeper: The run's; costs and what is measured are recorded.
         console: Where progress is shown.
-        like: A record of this run on its own domain, whose metric and value are to be filled in.
+        row: Makes a record of this run on its own domain, of a metric and its value.
 
     Raises:
         InputError: as :func:`common.augkd.prepare`.
@@ -114,7 +113,7 @@ def prepare_term(
         folder.load("data_free", {"student": student})
     # What it took belongs to what the run costs, also where another run has paid for it.
     keeper.clock.restart(sum(facts.seconds for facts in folder.stages.values()))
-    keeper.record(dataclasses.replace(like, metric=name, value=value) for name, value in _told(folder).items())
+    keeper.record(row(name, value) for name, value in _told(folder).items())
     confidence = [f"{name} {folder.measured[f'confidence/{name}']:.2f}" for name in ("real", "before the anchor")]
     if term.anchored:
         confidence.append(f"after the anchor {folder.measured['confidence/after the anchor']:.2f}")

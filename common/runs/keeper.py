@@ -14,6 +14,7 @@ from common.runs.folder import Run, Stage, Status
 from common.runs.generators import generator_states, restore_generators
 from common.runs.interruption import Interruption
 from common.runs.records import Judged, Record, Resumed
+from common.runs.travel import Travel
 from common.runs.weights import save_weights
 
 
@@ -43,6 +44,7 @@ class Keeper:
     Attributes:
         clock: Seconds of training.
         players: The program's state to go on from, or ``None`` for a training that begins.
+        travel: How far the weights have gone.
         exact: Whether the training is, so far, bit for bit one that was never interrupted.
     """
 
@@ -50,6 +52,7 @@ class Keeper:
         self.run, self.every, self.interruption, self.identity = run, every, interruption, identity
         self.status = status
         self.clock = TrainingClock()
+        self.travel = Travel()
         self.players: State | None = None
         self.exact = status.resumed == ""
         self._generators: State | None = None
@@ -76,6 +79,7 @@ class Keeper:
         self.cut_records(state["record_bytes"])
         self._generators = state["generators"]
         self.players = state["players"]
+        self.travel.load(state.get("travel", {}))
         self.clock.restart(state["seconds"])
         self._next = (state["steps"] // self.every + 1) * self.every
         return [*notes, f"it goes on from step {state['steps']:,}"]
@@ -105,6 +109,7 @@ class Keeper:
         self._snapshot = {
             "players": copy.deepcopy(players),
             "generators": generator_states(),
+            "travel": self.travel.state(),
             "seconds": self.clock.seconds(),
             "record_bytes": self.run.record_bytes,
             "steps": steps,

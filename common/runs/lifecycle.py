@@ -21,7 +21,7 @@ from common.runs.folder import Run, Status
 from common.runs.identity import Identity, flatten
 from common.runs.interruption import Interruption, interruptible
 from common.runs.keeper import Keeper, is_first_process
-from common.runs.records import Record
+from common.runs.records import Judged, Record
 from common.runs.settings import RunSettings
 from common.runs.weights import AVERAGED, LAST, choose_weights, keep_teachers, save_weights, weights_path
 
@@ -90,6 +90,10 @@ class Training(ABC):
     @abstractmethod
     def begin(self) -> None:
         """Tell what a user should see before hours are spent on a run that begins."""
+
+    @abstractmethod
+    def row(self, judged: Judged, metric: str, value: float) -> Record:
+        """A row about the training itself, on the run's own domain."""
 
     def prepare(self, keeper: Keeper) -> None:  # noqa: B027 - most methods need nothing
         """Make what the method needs before the first step, or find it where the run was interrupted after it.
@@ -173,6 +177,9 @@ def _keep(program: Training, keeper: Keeper, steps: int) -> dict[str, nn.Module]
         idle.append(f"training ended before averaging.start={program.averaging_from}; nothing is averaged")
     for line in idle:
         program.console.print(f"warning: {line}", style="yellow", markup=False, soft_wrap=True)
+    travelled = keeper.travel.distance
+    if travelled is not None:
+        keeper.record([program.row(keeper.judged(LAST, steps), "weight_distance", travelled)])
     with keeper.interruption.writing():
         for selection, network in networks.items():
             save_weights(network, keeper.run, selection)

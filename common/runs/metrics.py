@@ -61,6 +61,7 @@ METRICS: Mapping[str, Metric] = {
                 Metric(f"brier{suffix}", f"Brier score{after}", is_fraction=False, higher_is_better=False),
             )
         ),
+        Metric("weight_distance", "way of the weights", unit="of their first length", is_fraction=False),
         Metric("temperature", "fitted temperature", is_fraction=False),
     )
 }
