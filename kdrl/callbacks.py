@@ -12,9 +12,10 @@ from common.procgen.constants import normalized_return
 from common.progress import TrainingBar
 from common.runs.keeper import Keeper
 from common.runs.weights import AVERAGED, LAST
-from kdrl.evaluate import Condition, play_condition, rows
+from kdrl.episodes import Part, play_part
 from kdrl.networks import PolicyLogits
 from kdrl.ppo import DistilledPPO
+from kdrl.records import rows
 from kdrl.settings import TrainSettings
 
 
@@ -65,10 +66,10 @@ class Evaluation(BaseCallback):
     @abstractmethod
     def _point(self) -> None: ...
 
-    def _play(self, policy: nn.Module, condition: Condition) -> NDArray[np.float64]:
+    def _play(self, policy: nn.Module, part: Part) -> NDArray[np.float64]:
         count = self.settings.evaluation.progress_episodes
         logits = PolicyLogits(policy)  # type: ignore[arg-type]
-        return play_condition(logits, self.settings.env, condition, count, self.settings.seed).returns
+        return play_part(logits, self.settings.env, part, count, self.settings.seed).returns
 
 
 class LearningCurve(Evaluation):
@@ -78,10 +79,10 @@ class LearningCurve(Evaluation):
     unseen one plays a few episodes, and a few more with the averaged policy once there is one.
     """
 
-    def __init__(self, settings: TrainSettings, unseen: Condition, keeper: Keeper) -> None:
+    def __init__(self, settings: TrainSettings, unseen: Part, keeper: Keeper) -> None:
         super().__init__(settings, keeper)
-        self.seen = Condition(unseen.look, settings.env.seen(), seen=True, split="progress")
-        self.unseen = Condition(unseen.look, unseen.levels, seen=False, split="progress")
+        self.seen = Part(unseen.look, settings.env.seen(), seen=True, split="progress")
+        self.unseen = Part(unseen.look, unseen.levels, seen=False, split="progress")
 
     def _point(self) -> None:
         episodes = [episode["r"] for episode in self.model.ep_info_buffer or []]
@@ -92,9 +93,9 @@ class LearningCurve(Evaluation):
             averaged = averaging.averaged
             self.model.reestimate(averaged)
             points.append((self.unseen, self._play(averaged, self.unseen), AVERAGED))
-        for condition, returns, selection in points:
+        for part, returns, selection in points:
             judged = self.keeper.judged(selection, self.num_timesteps)
-            self.keeper.record(rows(self.settings, condition, returns, judged))
+            self.keeper.record(rows(self.settings, part, returns, judged))
 
 
 class LevelValidation(Evaluation):
@@ -109,7 +110,7 @@ class LevelValidation(Evaluation):
         keeper: Keeps the clock.
     """
 
-    def __init__(self, settings: TrainSettings, validation: Condition, keeper: Keeper) -> None:
+    def __init__(self, settings: TrainSettings, validation: Part, keeper: Keeper) -> None:
         super().__init__(settings, keeper)
         self.validation = validation
 

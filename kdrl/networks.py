@@ -159,8 +159,13 @@ class PolicyLogits(nn.Module):
 
     def forward(self, observations: Tensor) -> Tensor:
         """Logits ``[B, actions]`` of raw observations, ``uint8 [B, 3, 64, 64]`` for Procgen."""
-        logits: Tensor = self.head(self.latent(self.features_extractor(self._inputs(observations))))
+        logits: Tensor = self.head(self.features(observations))
         return logits
+
+    def features(self, observations: Tensor) -> Tensor:
+        """What the head is given, ``[B, D]``, of raw observations."""
+        features: Tensor = self.latent(self.features_extractor(self._inputs(observations)))
+        return features
 
     def _inputs(self, observations: Tensor) -> Tensor:
         if self.statistics is not None:

@@ -35,10 +35,11 @@ from kdrl.anchors import student_domain
 from kdrl.callbacks import LearningCurve, LevelValidation, ProgressBar
 from kdrl.drivers import Driver
 from kdrl.env import ProcgenVecEnv
-from kdrl.evaluate import items, measure, play_condition, print_returns, rows, score_row, test_conditions
+from kdrl.episodes import measure, play_part, test_parts
 from kdrl.identity import identify
 from kdrl.networks import PolicyLogits, policy_kwargs
 from kdrl.ppo import DistilledPPO
+from kdrl.records import items, print_returns, rows, score_row
 from kdrl.restore import load_teacher
 from kdrl.resume import StateKeeping, restore
 from kdrl.settings import TrainSettings
@@ -169,7 +170,7 @@ class PolicyTraining(lifecycle.Training):
     def __init__(self, settings: TrainSettings, console: Console) -> None:
         super().__init__(settings, console)
         self.settings, self.steps = settings, settings.total_timesteps
-        self.conditions = test_conditions(settings.env, settings.evaluation.looks)
+        self.parts = test_parts(settings.env, settings.evaluation.looks)
         self.ppo = ppo_arguments(settings)
         self.driver = configured_driver(settings)
         averaging = make_averager(settings.averaging, _without_validation(settings))
@@ -202,8 +203,8 @@ class PolicyTraining(lifecycle.Training):
         if settings.teacher and not self.teachers:
             self.console.print(f"method={self.distillation.name} asks no teacher; the one given is not used")
         if teacher is not None:
-            seen = self.conditions[0]
-            played = play_condition(teacher, settings.env, seen, settings.env.num_envs, settings.seed)
+            seen = self.parts[0]
+            played = play_part(teacher, settings.env, seen, settings.env.num_envs, settings.seed)
             self.console.print(
                 f"teacher: return {played.returns.mean():.2f} on the training levels "
                 f"({len(played.returns)} episodes, {seen.domain(settings.env.game)})"
@@ -211,7 +212,7 @@ class PolicyTraining(lifecycle.Training):
 
     def row(self, judged: Judged, metric: str, value: float) -> Record:
         """See :class:`common.runs.lifecycle.Training`."""
-        seen = dataclasses.replace(self.conditions[0], split="progress")
+        seen = dataclasses.replace(self.parts[0], split="progress")
         return score_row(self.settings, seen, metric, value, 0, judged)
 
     def own_domain(self, term: AuGKD) -> Domain:
@@ -240,7 +241,7 @@ class PolicyTraining(lifecycle.Training):
             markup=False,
             soft_wrap=True,
         )
-        _, validation, unseen = self.conditions[:3]
+        _, validation, unseen = self.parts[:3]
         bar = ProgressBar(self.console, settings.total_timesteps)
         judge = LevelValidation(settings, validation, keeper)
         curve = LearningCurve(settings, unseen, keeper)
@@ -296,10 +297,10 @@ class PolicyTraining(lifecycle.Training):
             logits = PolicyLogits(policy)  # type: ignore[arg-type]
             measured = list(measure(logits, settings, evaluation.looks, evaluation.episodes, settings.seed))
             arrays |= items(game, measured, selection)
-            for condition, played in measured:
-                found += rows(settings, condition, played.returns, keeper.judged(selection))
+            for part, played in measured:
+                found += rows(settings, part, played.returns, keeper.judged(selection))
             print_returns(self.console, game, measured, selection)
-        arrays |= sample_items(keeper.run, self.conditions[0].domain(game))
+        arrays |= sample_items(keeper.run, self.parts[0].domain(game))
         return lifecycle.Outcome(found, arrays)
 
 

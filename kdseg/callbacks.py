@@ -15,8 +15,8 @@ from common.progress import TrainingBar
 from common.runs.keeper import Keeper
 from common.runs.weights import AVERAGED, LAST
 from kdseg.domains.datamodule import Part, SegmentationData
-from kdseg.evaluate import score_row
 from kdseg.module import SegmentationModule
+from kdseg.records import score_row
 from kdseg.settings import TrainSettings
 
 

@@ -1,133 +1,28 @@
 """Segmentation quality per domain, from per-image confusion matrices: kdseg-evaluate."""
 
 import dataclasses
-from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
+from torch import nn
 
 from common.application import run as run_application
 from common.configuration import to_yaml
 from common.device import pick_device
 from common.errors import InputError
-from common.evaluation.segmentation import scores
+from common.evaluation.measures import place, take
 from common.runs.folder import Run
 from common.runs.identity import Identity
-from common.runs.items import item_key
-from common.runs.records import Judged, Record, Split, library_versions
-from common.runs.weights import LAST, choose_weights
+from common.runs.records import Judged
+from common.runs.weights import choose_weights
 from kdseg.configured import make_data
-from kdseg.domains.datamodule import Part, SegmentationData
+from kdseg.domains.datamodule import SegmentationData
 from kdseg.domains.held_out import read_images
-from kdseg.measure import Measured, measure, validated_temperature
+from kdseg.measure import measure, validated_temperature
+from kdseg.measures import Subject
+from kdseg.records import items, print_scores, rows
 from kdseg.settings import EvaluateSettings, TrainSettings
-
-PICTURE_SIDE = 256
-
-
-def rows(
-    settings: TrainSettings, data: SegmentationData, measured: Measured, split: Split, judged: Judged
-) -> list[Record]:
-    """Records of one part: every score of its pooled confusion matrix, and calibration."""
-    values = scores(measured.confusions.sum(axis=0), data.class_names)
-    for suffix, counted in zip(("", "_scaled"), measured.calibration, strict=False):
-        values |= {f"{name}{suffix}": value for name, value in counted.scores().items()}
-    if measured.temperature is not None:
-        values["temperature"] = measured.temperature
-    return [
-        score_row(settings, data, measured.part, split, metric, value, judged)
-        for metric, value in values.items()
-        if not np.isnan(value)  # a class that is neither there nor predicted has no score
-    ]
-
-
-def score_row(
-    settings: TrainSettings,
-    data: SegmentationData,
-    part: Part,
-    split: Split,
-    metric: str,
-    value: float,
-    judged: Judged,
-) -> Record:
-    """One record of a segmentation run, measured on all images of a part."""
-    return Record(
-        task="seg",
-        method=str(settings.method["name"]),
-        seed=settings.seed,
-        source=list(data.source_names),
-        target=data.target_name,
-        domain=part.domain,
-        seen=part.seen,
-        split=split,
-        metric=metric,
-        value=float(value),
-        n=len(part.dataset),
-        network=settings.network.name,
-        versions=library_versions(),
-        **dataclasses.asdict(judged),
-    )
-
-
-def items(data: SegmentationData, measured: Sequence[Measured], selection: str = LAST) -> dict[str, NDArray[Any]]:
-    """Arrays for ``items.npz``: confusion matrices, names, groups and a few pictures of each part.
-
-    Of another selection than the last weights, only what differs from theirs.
-    """
-    arrays: dict[str, NDArray[Any]] = {"class_names": np.array(data.class_names)}
-    for result in measured:
-        part = result.part
-        known = part.dataset.items
-        named = {
-            "confusion": result.confusions,
-            "calibration": np.stack([counted.table for counted in result.calibration]),
-            "item": np.array([item.name for item in known]),
-            "group": np.array([item.group for item in known]),
-            **_pictures(result),
-        }
-        if selection != LAST:
-            named = {name: named[name] for name in ("confusion", "calibration", "prediction")}
-        arrays |= {item_key(name, part.domain, part.seen, selection): array for name, array in named.items()}
-    return arrays
-
-
-def _pictures(result: Measured) -> dict[str, NDArray[np.uint8]]:
-    """Images, masks and predictions cut to one size, from their middles."""
-    positions = sorted(result.predictions)
-    samples = [result.part.dataset.sample(position) for position in positions]
-    height = min(PICTURE_SIDE, *(sample.mask.shape[0] for sample in samples))
-    width = min(PICTURE_SIDE, *(sample.mask.shape[1] for sample in samples))
-
-    def middle(array: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        top, left = (array.shape[0] - height) // 2, (array.shape[1] - width) // 2
-        return array[top : top + height, left : left + width]
-
-    return {
-        "image": np.stack([middle(sample.image) for sample in samples]),
-        "mask": np.stack([middle(sample.mask) for sample in samples]),
-        "prediction": np.stack([middle(result.predictions[position]) for position in positions]),
-    }
-
-
-def print_scores(console: Console, data: SegmentationData, measured: Iterable[Measured], selection: str = LAST) -> None:
-    """The table a user sees at the end: pooled scores and calibration error per domain."""
-    which = "" if selection == LAST else f", {selection} weights"
-    table = Table(title=escape(f"Target {data.target_name}, trained on {', '.join(data.source_names)}{which}"))
-    for heading in ("domain", "", "mIoU", "Dice", "pixel accuracy", "ECE", "images"):
-        table.add_column(heading, justify="left" if heading in ("domain", "") else "right")
-    for result in measured:
-        values = scores(result.confusions.sum(axis=0), data.class_names)
-        cells = [f"{values[name]:.3f}" for name in ("miou", "dice", "pixel_accuracy")]
-        cells.append(f"{result.calibration[0].scores().get('ece', float('nan')):.3f}")
-        part = result.part
-        table.add_row(escape(part.domain), "seen" if part.seen else "unseen", *cells, str(len(result.confusions)))
-    console.print(table)
 
 
 def evaluate(settings: EvaluateSettings) -> None:
@@ -151,6 +46,7 @@ def evaluate(settings: EvaluateSettings) -> None:
     out = None if settings.out is None else Run(settings.out)
     if out is not None:
         out.check_new()
+    kept_in = place(settings, source, out, settings.target is not None or settings.root is not None)
     for key in ("target", "root"):
         value = getattr(settings, key)
         if value is not None:
@@ -162,14 +58,27 @@ def evaluate(settings: EvaluateSettings) -> None:
     measured = [measure(network, data, part, device, console, temperature) for part in data.test_parts]
     print_scores(console, data, measured, selection)
     console.print(f"weights: {selection}")
+    identity = source.judged_identity() if out is None else _judged_identity(source, data)
+    judged = Judged(status.steps, status.seconds, selection, "" if identity is None else identity.key, status.resumed)
     if out is not None:
-        identity = _judged_identity(source, data)
-        judged = Judged(
-            status.steps, status.seconds, selection, "" if identity is None else identity.key, status.resumed
-        )
         found = [row for result in measured for row in rows(trained, data, result, "test", judged)]
         out.keep_evaluation(to_yaml(trained), identity, status, items(data, measured), found)
         console.print(f"records in {out.path}", markup=False, soft_wrap=True)
+    if settings.measures:
+        teacher = _kept_teacher(source, data, console) if "analysis" in settings.measures else None
+        subject = Subject(network, teacher, data, trained, judged, device, settings.most)
+        take(kept_in, subject.cells(settings), console)
+
+
+def _kept_teacher(source: Run, data: SegmentationData, console: Console) -> nn.Module | None:
+    """What the run's folder keeps of its teachers, as one."""
+    from kdseg.restore import load_teacher
+
+    paths = source.kept_teachers()
+    if not paths:
+        return None
+    teacher, _ = load_teacher([str(path) for path in paths], data, unfinished=True)
+    return teacher
 
 
 def _temperature(source: Run, selection: str) -> float | None:

@@ -34,11 +34,11 @@ from kdseg.domains.draws import check_shares
 from kdseg.domains.findings import write_findings
 from kdseg.domains.folds import check_folds
 from kdseg.domains.held_out import write_images
-from kdseg.evaluate import items, print_scores, rows, score_row
 from kdseg.identity import identify
 from kdseg.measure import measure, validated_temperature
 from kdseg.module import SegmentationModule
 from kdseg.networks import check_sizes
+from kdseg.records import items, print_scores, rows, score_row
 from kdseg.restore import build_network, load_teacher
 from kdseg.resume import StateKeeping, restore_module
 from kdseg.settings import TrainSettings

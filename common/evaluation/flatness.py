@@ -10,7 +10,7 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-REACH, DRAWS = 0.02, 8
+REACH, DRAWS = 0.1, 8
 
 
 @torch.no_grad()

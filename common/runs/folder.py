@@ -41,6 +41,7 @@ CONTENTS = {
     "identity.json",
     "status.json",
     "record.jsonl",
+    "measures.jsonl",
     "items.npz",
     "images.json",
     "data.json",
@@ -111,6 +112,11 @@ class Run:
         return self.path / "record.jsonl"
 
     @property
+    def measures_path(self) -> Path:
+        """Rows that were measured later, of what was done to the run's domains."""
+        return self.path / "measures.jsonl"
+
+    @property
     def record_bytes(self) -> int:
         """Length of the rows' file."""
         return self.record_path.stat().st_size if self.record_path.exists() else 0
@@ -139,6 +145,12 @@ class Run:
     def anchor(self) -> Path:
         """What AuG-KD has prepared."""
         return self.path / "anchor"
+
+    def kept_teachers(self) -> list[Path]:
+        """Folders of what the run keeps of its teachers, in their order."""
+        folder = self.path / "teachers"
+        numbers = (path for path in folder.iterdir() if path.name.isdecimal()) if folder.is_dir() else ()
+        return sorted(numbers, key=lambda path: int(path.name))
 
     def identity(self) -> Identity | None:
         """What the run is, ``None`` where it was made before runs had identities.
@@ -323,6 +335,18 @@ class Run:
             InputError: as :func:`common.runs.records.read_records`.
         """
         return read_records(self.record_path)
+
+    def append_measures(self, records: Iterable[Record]) -> None:
+        """Append rows that were measured after the test."""
+        append_records(self.measures_path, records)
+
+    def measures(self) -> list[Record]:
+        """Those rows.
+
+        Raises:
+            InputError: as :func:`common.runs.records.read_records`.
+        """
+        return read_records(self.measures_path)
 
     def save_items(self, items: Mapping[str, NDArray[Any]]) -> None:
         """Write ``items.npz``."""

@@ -8,6 +8,7 @@ from pydantic_core import PydanticCustomError
 
 from common.arguments import Count, NotNegative, Seed, check_type, numbers_in
 from common.averaging import NO_AVERAGING
+from common.evaluation.measures import MeasureSettings
 from common.runs.weights import Weights
 from common.teacher import Combination
 
@@ -67,7 +68,7 @@ class RunSettings:
 
 
 @dataclass(config=STRICT, kw_only=True)
-class JudgeSettings:
+class JudgeSettings(MeasureSettings):
     """What every evaluation has.
 
     Attributes:

@@ -1,11 +1,13 @@
 """Images of domains as tensors."""
 
+import copy
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated, TypedDict
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -24,6 +26,10 @@ Workers = Annotated[int, Range(0, 1024)]
 Channels = Annotated[Sequence[Number], Field(min_length=3, max_length=3)]
 Deviations = Annotated[Sequence[Positive], Field(min_length=3, max_length=3)]
 """One number for red, green and blue each."""
+
+
+Change = Callable[[NDArray[np.uint8], NDArray[np.uint8], Sequence[int]], tuple[NDArray[np.uint8], NDArray[np.uint8]]]
+"""From an image, its mask and a seed to others, as :class:`kdseg.domains.augmentation.Pipeline`."""
 
 
 class Entry(TypedDict):
@@ -98,7 +104,7 @@ class SegmentationDataset(Dataset[Entry]):
         domain_indices: Sequence[int],
         loading: Loading,
         first_index: int = 0,
-        pipeline: Pipeline | None = None,
+        pipeline: Change | None = None,
     ) -> None:
         self.domains = list(domains)
         self.items = [item for domain in domains for item in domain.items]
@@ -116,6 +122,19 @@ class SegmentationDataset(Dataset[Entry]):
     def __len__(self) -> int:
         return len(self._where)
 
+    def changed(self, pipeline: Change) -> "SegmentationDataset":
+        """The same images, each put through a pipeline when it is read."""
+        other = copy.copy(self)
+        other._pipeline = pipeline
+        return other
+
+    def some(self, positions: Sequence[int]) -> "SegmentationDataset":
+        """A few of the images; their numbers are counted anew."""
+        other = copy.copy(self)
+        other.items = [self.items[position] for position in positions]
+        other._where = [self._where[position] for position in positions]
+        return other
+
     def sample(self, index: int) -> Sample:
         """The image at ``index`` (counted from 0 in this data set) as stored, with its name and group."""
         domain, position, _ = self._where[index]
@@ -127,7 +146,7 @@ class SegmentationDataset(Dataset[Entry]):
         domain, position, number = self._where[index]
         image, mask = domain.read(position)
         if self._pipeline is not None:
-            image, mask = self._pipeline(image, mask, seed=(self._seed, draw, index))
+            image, mask = self._pipeline(image, mask, (self._seed, draw, index))
         scaled = (image.astype(np.float32) / np.float32(255) - self._mean) / self._std
         return Entry(
             image=torch.from_numpy(np.ascontiguousarray(scaled.transpose(2, 0, 1))),

@@ -31,9 +31,9 @@ from common.runs.records import Record
 from common.terms import SDDropout
 from kdrl import DistilledPPO
 from kdrl.callbacks import LevelValidation
+from kdrl.episodes import play_part
+from kdrl.episodes import test_parts as make_parts
 from kdrl.evaluate import main as evaluate
-from kdrl.evaluate import play_condition
-from kdrl.evaluate import test_conditions as make_conditions
 from kdrl.networks import PolicyLogits, policy_kwargs
 from kdrl.settings import TrainSettings
 from kdrl.train import main as train
@@ -347,7 +347,7 @@ class Watched(SMA):
 
 def test_the_validation_loss_is_what_is_missing_to_the_highest_return(plain: Run, tmp_path: Path) -> None:
     settings = read_settings(plain.config_path, TrainSettings, "rl")
-    _, validation, _ = make_conditions(settings.env, [])
+    _, validation, _ = make_parts(settings.env, [])
     env, averaging = make_env(settings), Watched()
     judge = LevelValidation(settings, validation, Keeper(Run(tmp_path), 1, Interruption(), "", Status("training")))
     network = policy_kwargs("small", 32)
@@ -357,7 +357,7 @@ def test_the_validation_loss_is_what_is_missing_to_the_highest_return(plain: Run
     env.close()
     # At 128 steps nothing is averaged yet; then at 256, before the last update, and after it.
     assert len(averaging.told) == 2
-    played = play_condition(PolicyLogits(averaging.averaged), settings.env, validation, 4, settings.seed)  # type: ignore[arg-type]
+    played = play_part(PolicyLogits(averaging.averaged), settings.env, validation, 4, settings.seed)  # type: ignore[arg-type]
     missing = 1.0 - normalized_return("leaper", "easy", float(played.returns.mean()))
     assert averaging.told[-1] == pytest.approx(max(0.0, float(missing)))
     assert averaging.best_loss == min(averaging.told) >= 0

@@ -19,7 +19,7 @@ from common.runs.folder import Run, Status
 from common.runs.interruption import Interruption
 from common.runs.keeper import Keeper
 from kdrl.callbacks import LearningCurve, LevelValidation
-from kdrl.evaluate import test_conditions as make_conditions
+from kdrl.episodes import test_parts as make_parts
 from kdrl.ppo import DistilledPPO
 from kdrl.resume import StateKeeping, restore
 from kdrl.settings import TrainSettings
@@ -67,7 +67,7 @@ def learn(made: TrainSettings, keeps: Keeper, until: int = STEPS) -> DistilledPP
     program = PolicyTraining(made, Console(quiet=True))
     model = program.model
     model.set_logger(configure(None, []))
-    _, validation, unseen = make_conditions(made.env, [])
+    _, validation, unseen = make_parts(made.env, [])
     curve, judge = LearningCurve(made, unseen, keeps), LevelValidation(made, validation, keeps)
     saving = StateKeeping(keeps, [curve, judge])
     program.prepare(keeps)

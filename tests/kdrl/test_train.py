@@ -24,9 +24,9 @@ from common.runs.folder import Run, Status
 from common.runs.items import item_key
 from common.runs.records import Record
 from kdrl import DistilledPPO, ProcgenVecEnv
+from kdrl.episodes import play, play_part
+from kdrl.episodes import test_parts as make_parts
 from kdrl.evaluate import main as evaluate
-from kdrl.evaluate import play, play_condition
-from kdrl.evaluate import test_conditions as make_conditions
 from kdrl.networks import PolicyLogits, policy_kwargs
 from kdrl.restore import load_network, load_teacher
 from kdrl.settings import TrainSettings
@@ -115,14 +115,14 @@ def test_the_configuration_is_resolved_and_reads_back(student: Run, teacher: Run
 
 @pytest.mark.parametrize("split", ["validation", "test"])
 def test_records_say_what_was_measured(student: Run, split: str) -> None:
-    conditions = {
+    parts = {
         "validation": [(THEMED, False)],
         "test": [(THEMED, True), (THEMED, False), (GENERATED, False)],
     }[split]
     found = rows(student, split)
     metrics = ["return", "normalized_return", "normalized_return_paper"]
     assert [(row.domain, row.seen, row.metric) for row in found] == [
-        (domain, seen, metric) for domain, seen in conditions for metric in metrics
+        (domain, seen, metric) for domain, seen in parts for metric in metrics
     ]
     for row in found:
         assert (row.task, row.method, row.seed, row.network) == ("rl", "kddg_sdd", 0, "small")
@@ -140,10 +140,10 @@ def test_records_say_what_was_measured(student: Run, split: str) -> None:
 
 def test_items_hold_every_test_episode(student: Run) -> None:
     items = student.items()
-    conditions = [(THEMED, True), (THEMED, False), (GENERATED, False)]
-    assert set(items) == {item_key(name, *where) for name in ("return", "level", "image") for where in conditions}
+    parts = [(THEMED, True), (THEMED, False), (GENERATED, False)]
+    assert set(items) == {item_key(name, *where) for name in ("return", "level", "image") for where in parts}
     means = {(row.domain, row.seen): row.value for row in rows(student, "test") if row.metric == "return"}
-    for where in conditions:
+    for where in parts:
         returns, levels, images = (items[item_key(name, *where)] for name in ("return", "level", "image"))
         assert returns.shape == levels.shape == (8,)
         assert returns.dtype == np.float64 and levels.dtype == np.int64
@@ -287,7 +287,7 @@ def test_an_interrupted_run_is_judged_if_asked_for_and_no_run_to_compare(
 
 @pytest.fixture
 def quick(tiny: list[str]) -> list[str]:
-    """One rollout, four episodes a condition."""
+    """One rollout, four episodes a part."""
     return [*tiny, "total_timesteps=128", "evaluation.episodes=4", "evaluation.looks=[]"]
 
 
@@ -443,17 +443,17 @@ def test_every_environment_contributes_its_first_episodes(policy: PolicyLogits, 
 
 def test_evaluation_leaves_the_global_generators_alone(policy: PolicyLogits, teacher: Run) -> None:
     settings = read_settings(teacher.config_path, TrainSettings, "rl")
-    condition = make_conditions(settings.env, [])[-1]
+    part = make_parts(settings.env, [])[-1]
     torch.manual_seed(1)
     np.random.seed(1)  # noqa: NPY002 - the generator that Stable-Baselines3 shuffles with
-    first = play_condition(policy, settings.env, condition, 10, seed=0)
+    first = play_part(policy, settings.env, part, 10, seed=0)
     after = torch.rand(1), np.random.rand()  # noqa: NPY002
     torch.manual_seed(1)
     np.random.seed(1)  # noqa: NPY002
     assert after == (torch.rand(1), np.random.rand())  # noqa: NPY002
     # Its own generators are seeded: the state of the global ones does not matter either.
-    again = play_condition(policy, settings.env, condition, 10, seed=0)
-    other = play_condition(policy, settings.env, condition, 10, seed=1)
+    again = play_part(policy, settings.env, part, 10, seed=0)
+    other = play_part(policy, settings.env, part, 10, seed=1)
     np.testing.assert_array_equal(first.levels, again.levels)
     np.testing.assert_array_equal(first.returns, again.returns)
     np.testing.assert_array_equal(first.frames, again.frames)
@@ -496,9 +496,9 @@ def test_actions_are_sampled_from_the_policy() -> None:
     assert np.mean(np.array(counts) == 7) == pytest.approx(0.75, abs=0.08)
 
 
-def test_conditions_are_seen_validation_unseen_then_other_looks(teacher: Run) -> None:
+def test_parts_are_seen_validation_unseen_then_other_looks(teacher: Run) -> None:
     settings = read_settings(teacher.config_path, TrainSettings, "rl")
-    found = make_conditions(settings.env, ["plain", "themed", "generated"])
+    found = make_parts(settings.env, ["plain", "themed", "generated"])
     assert [(one.look, one.seen, one.split) for one in found] == [
         ("themed", True, "test"),
         ("themed", False, "validation"),
@@ -508,7 +508,7 @@ def test_conditions_are_seen_validation_unseen_then_other_looks(teacher: Run) ->
     ]
     assert found[0].levels == LevelSet.seen(0, 200)
     assert 199 not in found[1].levels
-    assert all(condition.levels == LevelSet.unseen() for condition in found[2:])
+    assert all(part.levels == LevelSet.unseen() for part in found[2:])
 
 
 def test_the_configuration_file_is_plain_yaml(teacher: Run) -> None:

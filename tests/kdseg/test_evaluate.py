@@ -22,8 +22,9 @@ from common.runs.items import item_key
 from common.runs.records import Judged, Record
 from common.runs.weights import save_weights
 from kdseg.domains.held_out import write_images
-from kdseg.evaluate import evaluate, rows
+from kdseg.evaluate import evaluate
 from kdseg.measure import measure
+from kdseg.records import rows
 from kdseg.settings import EvaluateSettings, TrainSettings
 from kdseg.train import SegmentationTraining
 

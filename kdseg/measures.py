@@ -1,0 +1,273 @@
+"""A segmentation network under corruptions and attacks, before unknown images, and why it does what it does."""
+
+import copy
+import dataclasses
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from rich.console import Console
+from torch import Tensor, nn
+
+from common.evaluation.attacks import Attacker
+from common.evaluation.conditions import Condition
+from common.evaluation.corruptions import corrupt
+from common.evaluation.flatness import flatness
+from common.evaluation.information import probe
+from common.evaluation.measures import Cell, MeasureSettings
+from common.evaluation.segmentation import mean_iou, pixel_accuracy
+from common.evaluation.unknown import SCORES, detection, odin
+from common.runs.records import Judged, Record
+from kdseg.domains.datamodule import Part, SegmentationData
+from kdseg.domains.sample import IGNORE
+from kdseg.measure import evenly, measure
+from kdseg.metrics import batch_confusion
+from kdseg.networks import SegmentationNetwork, pad_to_multiple
+from kdseg.records import score_row
+from kdseg.settings import TrainSettings
+
+SIDE = 256
+"""Of the middle of an image that is attacked, or compared with others; what is smaller is taken whole."""
+POSITIONS = 100
+"""Of an image, that features are taken at."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Corrupting:
+    """A pipeline of one corruption at one severity; what is drawn depends on the image's number alone."""
+
+    name: str
+    severity: int
+
+    def __call__(
+        self, image: NDArray[np.uint8], mask: NDArray[np.uint8], seed: Sequence[int]
+    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """As :class:`kdseg.domains.augmentation.Pipeline`; the run's seed and the pass do not count."""
+        changed, moved = corrupt(image, self.name, self.severity, seed[2:], mask)
+        assert moved is not None
+        return changed, moved
+
+
+@dataclasses.dataclass
+class Subject:
+    """A network, and the images that it is judged on.
+
+    Args:
+        network: On ``device``; a copy is used.
+        teacher: Its teacher, on ``device``, where it had one and that can be had.
+        data: The data.
+        settings: The run's.
+        judged: What the records share.
+        device: Where to compute.
+        most: Images of a domain for what takes long.
+    """
+
+    network: SegmentationNetwork
+    teacher: nn.Module | None
+    data: SegmentationData
+    settings: TrainSettings
+    judged: Judged
+    device: torch.device
+    most: int
+
+    def __post_init__(self) -> None:
+        # The faster layout; nothing here is compared with the test to the last bit.
+        self.network = copy.deepcopy(self.network).eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def cells(self, wanted: MeasureSettings) -> list[Cell]:
+        """Everything that is wanted."""
+        kinds: Mapping[str, Callable[[], Iterator[Cell]]] = {
+            "corruptions": lambda: self._corruptions(wanted.corruptions.conditions()),
+            "attacks": lambda: self._attacks(wanted),
+            "unknown": self._unknown,
+            "analysis": self._analysis,
+        }
+        return [cell for kind in dict.fromkeys(wanted.measures) for cell in kinds[kind]()]
+
+    def _cell(
+        self, conditions: Sequence[Condition], part: Part, n: int, work: Callable[[], dict[Condition, dict[str, float]]]
+    ) -> Cell:
+        def records() -> list[Record]:
+            return [
+                dataclasses.replace(self._row(part, metric, value), n=n, condition=str(condition))
+                for condition, values in work().items()
+                for metric, value in values.items()
+                if np.isfinite(value)
+            ]
+
+        return Cell(conditions, part.domain, part.seen, self.judged.selection, n, records)
+
+    def _row(self, part: Part, metric: str, value: float) -> Record:
+        return score_row(self.settings, self.data, part, "test", metric, value, self.judged)
+
+    def _corruptions(self, conditions: Sequence[Condition]) -> Iterator[Cell]:
+        for condition in conditions:
+            for whole in self.data.test_parts:
+                part = Part(whole.domain, whole.seen, whole.dataset.some(self._some(whole)))
+
+                def work(condition: Condition = condition, part: Part = part) -> dict[Condition, dict[str, float]]:
+                    dataset = part.dataset
+                    if condition.strength:
+                        dataset = dataset.changed(Corrupting(condition.name, int(condition.strength)))
+                    changed = Part(part.domain, part.seen, dataset)
+                    found = measure(self.network, self.data, changed, self.device, Console(quiet=True))
+                    scores = found.calibration[0].scores()
+                    return {condition: {"miou": float(mean_iou(found.confusions.sum(axis=0))), "ece": scores["ece"]}}
+
+                yield self._cell([condition], part, len(part.dataset), work)
+
+    def _attacks(self, wanted: MeasureSettings) -> Iterator[Cell]:
+        settings, radii = wanted.attacks, wanted.attacks.sweep()
+        for kind in settings.names:
+            name = settings.name_of(kind)
+            conditions = [Condition("attack", name, f"{radius:g}") for radius in radii]
+            attacker = Attacker(kind, settings.steps, settings.restarts)
+            for part in self.data.test_parts:
+
+                def work(
+                    part: Part = part, conditions: Sequence[Condition] = conditions, attacker: Attacker = attacker
+                ) -> dict[Condition, dict[str, float]]:
+                    return dict(zip(conditions, self._attacked(part, attacker, radii), strict=True))
+
+                yield self._cell(conditions, part, len(self._some(part)), work)
+
+    def _attacked(self, part: Part, attacker: Attacker, radii: Sequence[float]) -> list[dict[str, float]]:
+        classes = self.data.num_classes
+        confusions = np.zeros((len(radii), classes, classes), dtype=np.int64)
+        for position in self._some(part):
+            image, mask = self._image(part, position)
+            steps = attacker.sweep(self._of_pixels, image, mask, mask != IGNORE, [radius / 255 for radius in radii])
+            for number, (_, changed) in enumerate(steps):
+                with torch.no_grad():
+                    logits = self._of_pixels(changed)
+                confusions[number] += batch_confusion(logits, mask, classes)[0].cpu().numpy()
+        return [{"miou": float(mean_iou(one)), "pixel_accuracy": float(pixel_accuracy(one))} for one in confusions]
+
+    def _unknown(self) -> Iterator[Cell]:
+        """The target's images against test images of the domains that were trained on, one score an image."""
+        target, *others = self.data.test_parts
+        seen = [part for part in others if part.seen]
+        if target.seen or not seen:
+            return
+        condition = Condition("unknown", "images")
+
+        def work() -> dict[Condition, dict[str, float]]:
+            scores = {part.domain: self._strangeness(part) for part in (target, *seen)}
+            values: dict[str, float] = {}
+            for name in (*SCORES, "odin"):
+                known = np.concatenate([scores[part.domain][name] for part in seen])
+                found = detection(known, scores[target.domain][name])
+                values |= {f"{metric}/{name}": value for metric, value in found.items()}
+            return {condition: values}
+
+        yield self._cell([condition], target, len(self._some(target)), work)
+
+    def _strangeness(self, part: Part) -> dict[str, NDArray[np.float64]]:
+        """Score's name → the mean over the pixels of each image."""
+        found: dict[str, list[float]] = defaultdict(list)
+        for position in self._some(part):
+            image, _ = self._image(part, position)
+            with torch.no_grad():
+                logits = self._of_pixels(image)
+                for name, score in SCORES.items():
+                    found[name].append(float(score(logits).mean()))
+            found["odin"].append(float(odin(self._of_pixels, image).mean()))
+        return {name: np.array(values) for name, values in found.items()}
+
+    def _analysis(self) -> Iterator[Cell]:
+        condition = Condition("analysis")
+        for part in self.data.test_parts:
+
+            def agreed(part: Part = part) -> dict[Condition, dict[str, float]]:
+                values = {"flatness": flatness(self.network, lambda network: self._loss(network, part))}
+                if self.teacher is not None:
+                    values["teacher_agreement"] = self._agreement(part, self.teacher)
+                return {condition: values}
+
+            yield self._cell([condition], part, len(self._some(part)), agreed)
+        target = self.data.test_parts[0]
+        yield self._cell(
+            [Condition("analysis", "features")],
+            target,
+            len(self._some(target)),
+            lambda: {Condition("analysis", "features"): self._probed()},
+        )
+
+    @torch.no_grad()
+    def _probed(self) -> dict[str, float]:
+        features, labels, domains, images = [], [], [], []
+        for number, part in enumerate(self.data.test_parts):
+            for position in self._some(part):
+                entry = part.dataset[position]
+                one, label = self._features(entry["image"], entry["mask"], entry["index"])
+                features.append(one)
+                labels.append(label)
+                domains.append(torch.full_like(label, number))
+                images.append(torch.full_like(label, entry["index"]))
+        given, classes, whose, groups = (torch.cat(parts) for parts in (features, labels, domains, images))
+        values: dict[str, float] = {}
+        for name, wanted in (("labels", classes), ("domains", whose)):
+            found = probe(given, wanted, groups)
+            if found is not None:
+                values |= {f"information/{name}": found.information, f"probe/{name}": found.accuracy}
+        return values
+
+    def _features(self, image: Tensor, mask: Tensor, number: int) -> tuple[Tensor, Tensor]:
+        """What the head is given at some labelled positions of an image ``[P, D]``, and their classes ``[P]``."""
+        padded = pad_to_multiple(image[None].to(self.device), self.network.stride)
+        maps = self.network.pixels(padded).features.float()
+        labels = F.interpolate(
+            pad_to_multiple(mask[None, None].float(), self.network.stride, value=IGNORE), maps.shape[-2:]
+        ).long()
+        kept = (labels.flatten() != IGNORE).nonzero().squeeze(1)
+        drawn = torch.randperm(len(kept), generator=torch.Generator().manual_seed(number))[:POSITIONS]
+        kept = kept[drawn]
+        return maps[0].flatten(1).T.cpu()[kept], labels.flatten()[kept]
+
+    @torch.no_grad()
+    def _agreement(self, part: Part, teacher: nn.Module) -> float:
+        """Share of the labelled pixels where network and teacher choose the same class."""
+        same = count = 0
+        for position in self._some(part):
+            entry = part.dataset[position]
+            image, valid = entry["image"][None].to(self.device), (entry["mask"] != IGNORE).to(self.device)
+            equal = self.network(image).argmax(dim=1)[0] == teacher(image).argmax(dim=1)[0]
+            same, count = same + int((equal & valid).sum()), count + int(valid.sum())
+        return same / count if count else float("nan")
+
+    @torch.no_grad()
+    def _loss(self, network: nn.Module, part: Part) -> float:
+        """Mean cross-entropy over the labelled pixels."""
+        total, count = 0.0, 0
+        for position in self._some(part):
+            entry = part.dataset[position]
+            mask = entry["mask"][None].to(self.device)
+            logits = network(entry["image"][None].to(self.device)).float()
+            total += float(F.cross_entropy(logits, mask, ignore_index=IGNORE, reduction="sum"))
+            count += int((mask != IGNORE).sum())
+        return total / max(1, count)
+
+    def _some(self, part: Part) -> Sequence[int]:
+        return evenly(len(part.dataset), self.most)
+
+    def _image(self, part: Part, position: int) -> tuple[Tensor, Tensor]:
+        """The middle of an image in its own range ``[1, 3, H, W]`` and of its mask ``[1, H, W]``."""
+        sample = part.dataset.sample(position)
+        top, left = (max(0, (size - SIDE) // 2) for size in sample.mask.shape)
+        cut = np.s_[top : top + SIDE, left : left + SIDE]
+        pixels = np.ascontiguousarray(sample.image[cut].transpose(2, 0, 1)).astype(np.float32) / np.float32(255)
+        mask = torch.from_numpy(sample.mask[cut].astype(np.int64))
+        return torch.from_numpy(pixels)[None].to(self.device), mask[None].to(self.device)
+
+    def _of_pixels(self, pixels: Tensor) -> Tensor:
+        """Logits of images in [0, 1], normalised as the run's data are."""
+        mean, std = (torch.tensor(values, device=pixels.device).view(1, 3, 1, 1) for values in self._normalisation)
+        logits: Tensor = self.network((pixels - mean) / std)
+        return logits.float()
+
+    @property
+    def _normalisation(self) -> tuple[Sequence[float], Sequence[float]]:
+        return self.data.mean, self.data.std
