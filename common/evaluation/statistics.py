@@ -122,3 +122,29 @@ def holm_known(p_values: Sequence[float | None]) -> list[float | None]:
     """
     adjusted = iter(holm([value for value in p_values if value is not None]).tolist())
     return [None if value is None else next(adjusted) for value in p_values]
+
+
+def performance_profile(runs: ArrayLike, thresholds: ArrayLike) -> Floats:
+    """Share of runs above each threshold: ``[..., S]``, ``[T]`` → ``[..., T]`` (Agarwal et al. 2021, section 4.3).
+
+    >>> performance_profile([0.2, 0.5, 0.5, 0.9], [0.0, 0.5, 0.8]).tolist()
+    [1.0, 0.25, 0.25]
+    """
+    values = np.asarray(runs, dtype=np.float64)[..., None, :]
+    above: Floats = (values > np.asarray(thresholds, dtype=np.float64)[:, None]).mean(axis=-1)
+    return above
+
+
+def paired_interval(differences: ArrayLike, confidence: float = 0.95) -> Interval | None:
+    """Student's interval of the mean of paired differences ``[S]``; ``None`` below two pairs.
+
+    >>> paired_interval([1.0]) is None
+    True
+    >>> [round(bound, 2) for bound in paired_interval([1.0, 2.0, 3.0])]
+    [-0.48, 4.48]
+    """
+    values = np.asarray(differences, dtype=np.float64)
+    if len(values) < 2:
+        return None
+    reach = float(stats.t.ppf((1 + confidence) / 2, len(values) - 1) * standard_error(values))
+    return Interval(float(values.mean()) - reach, float(values.mean()) + reach)

@@ -1,5 +1,6 @@
 """One page that holds the whole comparison: tables, figures, pictures, conditions. No other file, no network."""
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from importlib.resources import files
@@ -7,19 +8,29 @@ from importlib.resources import files
 from common.report import table as text
 from common.report.analysis import Analysis
 from common.report.conditions import conditions, headline_sentence
+from common.report.curves import attack_curves, profiles, reliability_diagrams, seen_and_unseen, severity_curves
 from common.report.escape import on_page
+from common.report.extras import Extra, calibration, robustness, unknown, why
 from common.report.figures import Colours, differences, domain_bars, learning_curves
 from common.report.pictures import anchored, frames, frames_source, overlays
 from common.report.results import Domain
 from common.report.rows import Row, SettingTable, TargetsTable
+from common.report.sentences import sentences
 from common.report.settings import Setting
-from common.report.theme import figure_html, method_colours
+from common.report.theme import chart_html, method_colours, picture_html
 from common.runs.metrics import Metric, Task, metric
 
 _ANCHORED = (
     "What AuG-KD makes of samples of the student's domain: the sample, what is generated of its latent, of its anchored"
     " latent, and of noise. Numbers: the teacher's mean confidence."
 )
+_SCATTER = "Every run; the dotted line is where nothing is lost on unseen domains."
+_PROFILES = "Share of runs that score above a threshold; bands are 95 % of resamples of the seeds."
+_SEVERITY = "Mean over corruptions and runs. Solid: seen domains, dashed: unseen."
+_ATTACKS = "Mean over runs. Solid: seen domains, dashed: unseen."
+_RELIABILITY = "On unseen domains, pooled over runs. Circles: as it is; squares: at the fitted temperature."
+_UNKNOWN = "Detection of what the run does not know; AUROC of 50 % is guessing."
+_WHY = "Our measures; see the documentation of what they are."
 _CURVES = "Mean over seeds; the band is one standard error. Solid: seen domains, dashed: unseen."
 
 
@@ -58,6 +69,7 @@ def _over_targets(table: TargetsTable, colours: Colours) -> str:
     caption = f"Aggregated over {len(table.settings)} targets."
     parts.append(_main_table(table.rows, setting.measure, table.reference, caption))
     parts.append(_differences(table.rows, setting.measure, table.reference, colours))
+    parts.append(chart_html(lambda: profiles(table.settings, colours), _PROFILES, "performance profiles"))
     return "\n".join(parts)
 
 
@@ -65,20 +77,68 @@ def _setting(table: SettingTable, colours: Colours) -> str:
     setting = table.setting
     parts = [
         f"<h2>{on_page(setting.title)}</h2>",
+        *(f'<p class="headline">{on_page(sentence)}</p>' for sentence in sentences(table)),
         f'<p class="soft">{on_page(text.headline(setting))}</p>',
         _main_table(table.rows, setting.measure, setting.reference, "Scores are aggregated over seeds."),
         _differences(table.rows, setting.measure, setting.reference, colours),
         _section(
-            "Scores per domain",
-            figure_html(lambda: domain_bars(table, colours), "Bars with 95 % intervals.", "scores per domain"),
+            "Seen against unseen",
+            chart_html(lambda: seen_and_unseen(setting, colours), _SCATTER, "seen against unseen scores"),
+            chart_html(lambda: profiles([setting], colours), _PROFILES, "performance profiles"),
+        ),
+        _section(
+            "Where it fails: domains",
+            chart_html(lambda: domain_bars(table, colours), "Bars with 95 % intervals.", "scores per domain"),
             _domain_table(table) if setting.domains else "",
         ),
-        _section("Other metrics on unseen domains", _extra_table(table.rows) if text.shown_extra(table.rows) else ""),
-        _section("Learning curves", figure_html(lambda: learning_curves(setting, colours), _CURVES, "learning curves")),
+        _section(
+            "Where it fails: corruptions and attacks",
+            _extras(robustness(setting), setting, "Mean over all corruptions and severities that were measured."),
+            chart_html(lambda: severity_curves(setting, colours), _SEVERITY, "scores under corruptions"),
+            chart_html(lambda: attack_curves(setting, colours), _ATTACKS, "scores under attack"),
+        ),
+        _section("Where it fails: unknown inputs", _extras(unknown(setting), setting, _UNKNOWN)),
         _PICTURES[setting.task](setting),
-        _section("From the teacher's domain", figure_html(lambda: anchored(setting), _ANCHORED, "generated samples")),
+        _section(
+            "How sure it is",
+            chart_html(lambda: reliability_diagrams(setting, colours), _RELIABILITY, "reliability diagrams"),
+            _extras(
+                calibration(setting), setting, "On unseen domains; the temperature is fitted on source validation."
+            ),
+        ),
+        _section("Why", _extras(why(setting), setting, _WHY)),
+        _section("Learning curves", chart_html(lambda: learning_curves(setting, colours), _CURVES, "learning curves")),
+        _section("From the teacher's domain", picture_html(lambda: anchored(setting), _ANCHORED, "generated samples")),
+        _section("Other metrics on unseen domains", _extra_table(table.rows) if text.shown_extra(table.rows) else ""),
     ]
     return "\n".join(parts)
+
+
+def _extras(rows: Mapping[str, Sequence[Extra]], setting: Setting, caption: str) -> str:
+    """Numbers beside the headline, each with its difference to the reference."""
+    if not rows:
+        return ""
+    first = next(iter(rows.values()))
+    header = ["method", *(on_page(extra.name) for extra in first)]
+    lines = [[on_page(label), *(_extra_cell(extra) for extra in extras)] for label, extras in rows.items()]
+    note = f"{caption} Small: difference to {setting.reference} of the same seeds, with Student's 95 % interval."
+    return _table(header, lines, note)
+
+
+def _extra_cell(extra: Extra) -> str:
+    scale, decimals = (100.0, 1) if extra.is_fraction else (1.0, 3)
+
+    def shown(value: float, signed: bool = False) -> str:
+        return f"{round(scale * value, decimals) + 0.0:{'+' if signed else ''}.{decimals}f}"
+
+    if not math.isfinite(extra.mean):
+        return text.NOTHING
+    if extra.difference is None:
+        return shown(extra.mean)
+    bounds = (
+        "" if extra.interval is None else f" [{shown(extra.interval.low, True)}, {shown(extra.interval.high, True)}]"
+    )
+    return _with_interval(shown(extra.mean), shown(extra.difference, True) + bounds)
 
 
 def _section(title: str, *parts: str) -> str:
@@ -89,17 +149,17 @@ def _section(title: str, *parts: str) -> str:
 def _differences(rows: Sequence[Row], measure: Metric, reference: str, colours: Colours) -> str:
     name, side = on_page(reference), "right" if measure.higher_is_better else "left"
     caption = f"Difference to {name} on unseen domains with 95 % interval; {side} of the line is better."
-    return figure_html(lambda: differences(rows, measure.name, reference, colours), caption, f"differences to {name}")
+    return chart_html(lambda: differences(rows, measure.name, reference, colours), caption, f"differences to {name}")
 
 
 def _frames(setting: Setting) -> str:
     caption = f"Frames of test episodes ({on_page(frames_source(setting))})."
-    return _section("What the policy sees", figure_html(lambda: frames(setting), caption, "frames"))
+    return _section("What the policy sees", picture_html(lambda: frames(setting), caption, "frames"))
 
 
 def _overlays(setting: Setting) -> str:
     figures = [
-        figure_html(
+        picture_html(
             partial(overlays, setting, domain),
             f"{on_page(_domain_name(domain))}. Above: classes; below: wrong pixels in red.",
             "predictions",

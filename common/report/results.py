@@ -47,6 +47,7 @@ class Result:
         progress: The records made during training, in the order of steps.
         items: Arrays of ``items.npz`` that belong to these weights, under the keys of the last weights.
         idle: What of the run's method never acted, a line each.
+        measures: What was measured beside the test, under conditions; of one condition, the latest.
     """
 
     path: Path
@@ -57,6 +58,7 @@ class Result:
     progress: Sequence[Record]
     items: Mapping[Key, NDArray[Any]]
     idle: Sequence[str] = ()
+    measures: Sequence[Record] = ()
 
     @property
     def name(self) -> str:
@@ -147,7 +149,18 @@ def _read(run: Run) -> list[Result]:
     selections = sorted({record.selection for record in tests}, reverse=True)
     items = {key: array for text, array in run.items().items() if (key := split_key(text)) is not None}
     results = [_result(run, identity, records, one, _items_of(items, one, selections)) for one in selections]
-    return [dataclasses.replace(result, idle=status.idle) for result in results]
+    further = run.measures()
+    _check_one_run(run, identity, [*records[:1], *further])
+    return [
+        dataclasses.replace(result, idle=status.idle, measures=_latest(further, result.last.selection))
+        for result in results
+    ]
+
+
+def _latest(rows: Sequence[Record], selection: str) -> list[Record]:
+    """Of what was measured twice, on more items perhaps, the last."""
+    found = {(row.condition, row.domain, row.seen, row.metric): row for row in rows if row.selection == selection}
+    return list(found.values())
 
 
 def _check_one_run(run: Run, identity: Identity | None, records: Sequence[Record]) -> None:
@@ -191,7 +204,7 @@ def _items_of(
     plain = {
         key: array
         for key, array in items.items()
-        if key.selection == "last" and (mine or key.name not in ("confusion", "return", "prediction"))
+        if key.selection == "last" and (mine or key.name not in ("confusion", "return", "prediction", "calibration"))
     }
     return plain | own
 

@@ -1,20 +1,27 @@
-"""Colours and lettering of the figures, light and dark, and how a figure enters the page."""
+"""Colours and lettering of the figures, and how a figure enters the page.
+
+Charts are SVG inside the page, whose ink is the page's: they follow light and dark screens and print, stay sharp, and
+their words can be searched and read aloud. Pictures are WebP on a transparent ground, with lettering that can be read
+on both.
+"""
 
 import base64
+import contextlib
 import io
 import warnings
-from collections.abc import Callable, Collection, Mapping
-from typing import Any, Literal
+from collections.abc import Callable, Collection, Iterator
+from typing import Any
 
 import matplotlib
 from matplotlib.figure import Figure
 
-Mode = Literal["light", "dark"]
 Draw = Callable[[], Figure | None]
 """Draws a figure in the colours then in force, or ``None`` if there is nothing to show."""
 
-RESOLUTION = 150
-"""Dots per inch."""
+RESOLUTION = 100
+"""Dots per inch of pictures."""
+QUALITY = 80
+"""Of pictures, in per cent."""
 
 _BASE: dict[Any, Any] = {
     "font.family": "sans-serif",
@@ -33,21 +40,21 @@ _BASE: dict[Any, Any] = {
 }
 
 
-def _colours(background: str, ink: str, faint: str) -> dict[Any, Any]:
+def _colours(ink: str, faint: str) -> dict[Any, Any]:
     names = ("text.color", "axes.labelcolor", "xtick.color", "ytick.color")
     surfaces = ("figure.facecolor", "axes.facecolor", "savefig.facecolor")
     return {
         **dict.fromkeys(names, ink),
-        **dict.fromkeys(surfaces, background),
+        **dict.fromkeys(surfaces, "none"),
         "axes.edgecolor": faint,
         "grid.color": faint,
     }
 
 
-THEMES: Mapping[Mode, dict[Any, Any]] = {
-    "light": {**_BASE, **_colours("#ffffff", "#1f2328", "#d8dee4")},
-    "dark": {**_BASE, **_colours("#16181d", "#e6e8eb", "#3a3f47")},
-}
+# Stand for the page's own colours until the chart is text.
+_INK, _FAINT = "#010203", "#040506"
+_CHART = {**_BASE, **_colours(_INK, _FAINT), "svg.fonttype": "none"}
+_PICTURE = {**_BASE, **_colours("#808890", "#808890")}
 
 # Okabe and Ito's colours, told apart by colour-blind readers, without black and yellow, which vanish on one of the
 # two backgrounds. The reference is grey in every figure.
@@ -71,32 +78,45 @@ def class_colours(count: int) -> list[tuple[float, float, float]]:
     return [palette(index / count)[:3] for index in range(count)]
 
 
-def figure_html(draw: Draw, caption: str, alternative: str) -> str:
-    """A figure as HTML: PNG inside the page, drawn once for light and once for dark screens.
+def chart_html(draw: Draw, caption: str, alternative: str) -> str:
+    """A chart as SVG inside the page.
 
     Args:
-        draw: Called under each theme.
-        caption: HTML below the figure.
+        draw: Called once.
+        caption: HTML below it.
         alternative: HTML-escaped text for those who cannot see it.
 
     Returns:
         The HTML, empty if nothing was drawn.
     """
-    light, dark = _png(draw, "light"), _png(draw, "dark")
-    if light is None or dark is None:
-        return ""
-    return (
-        f'<figure><picture><source srcset="{dark}" media="(prefers-color-scheme: dark)">'
-        f'<img src="{light}" alt="{alternative}"></picture><figcaption>{caption}</figcaption></figure>'
-    )
-
-
-def _png(draw: Draw, mode: Mode) -> str | None:
-    data = io.BytesIO()
-    with matplotlib.rc_context(THEMES[mode]), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph")  # names in scripts that the font lacks
+    content = io.StringIO()
+    # Names of clipping paths must differ between the charts of a page.
+    with _drawing({**_CHART, "svg.hashsalt": caption + alternative}):
         figure = draw()  # without pyplot: it needs no display and is freed with its last reference
         if figure is None:
-            return None
-        figure.savefig(data, format="png", dpi=RESOLUTION, metadata={"Software": None})
-    return f"data:image/png;base64,{base64.b64encode(data.getvalue()).decode('ascii')}"
+            return ""
+        figure.savefig(content, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    drawn = content.getvalue()
+    drawn = drawn[drawn.index("<svg") :].replace(_INK, "var(--ink)").replace(_FAINT, "var(--line)")
+    drawn = drawn.replace("<svg", f'<svg role="img" aria-label="{alternative}"', 1)
+    return f"<figure>{drawn.strip()}<figcaption>{caption}</figcaption></figure>"
+
+
+def picture_html(draw: Draw, caption: str, alternative: str) -> str:
+    """A figure of pictures, with the arguments of :func:`chart_html`."""
+    content = io.BytesIO()
+    with _drawing(_PICTURE):
+        figure = draw()
+        if figure is None:
+            return ""
+        figure.savefig(content, format="webp", dpi=RESOLUTION, pil_kwargs={"quality": QUALITY, "method": 6})
+    data = base64.b64encode(content.getvalue()).decode("ascii")
+    picture = f'<img src="data:image/webp;base64,{data}" alt="{alternative}">'
+    return f"<figure>{picture}<figcaption>{caption}</figcaption></figure>"
+
+
+@contextlib.contextmanager
+def _drawing(settings: dict[Any, Any]) -> Iterator[None]:
+    with matplotlib.rc_context(settings), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph")  # names in scripts that the font lacks
+        yield

@@ -5,7 +5,9 @@ from scipy import stats
 from common.evaluation.statistics import (
     holm,
     interquartile_mean,
+    paired_interval,
     percentile_interval,
+    performance_profile,
     probability_of_improvement,
     standard_error,
 )
@@ -69,3 +71,20 @@ def test_holm_rejects_at_least_bonferroni_and_at_most_uncorrected() -> None:
         assert (adjusted >= p_values).all()
         assert (adjusted <= np.minimum(1, 6 * p_values) + 1e-12).all()
         assert (np.diff(adjusted[np.argsort(p_values)]) >= 0).all()
+
+
+def test_profiles_as_by_brute_force() -> None:
+    rng = np.random.default_rng(0)
+    runs, thresholds = rng.normal(size=(3, 7)).round(1), np.linspace(-2, 2, 9).round(1)
+    found = performance_profile(runs, thresholds)
+    for row, scores in enumerate(runs):
+        for column, threshold in enumerate(thresholds):
+            assert found[row, column] == pytest.approx(sum(score > threshold for score in scores) / 7)
+    assert (np.diff(found, axis=1) <= 0).all()
+
+
+def test_a_paired_interval_is_scipys() -> None:
+    values = np.random.default_rng(0).normal(0.3, 1, size=6)
+    expected = stats.ttest_1samp(values, 0.0).confidence_interval()
+    assert paired_interval(values) == pytest.approx(tuple(expected))
+    assert paired_interval([2.0, 2.0]) == (2.0, 2.0)

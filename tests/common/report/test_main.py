@@ -1,6 +1,7 @@
 import base64
 import csv
 import io
+import re
 from html.parser import HTMLParser
 from pathlib import Path
 from types import SimpleNamespace
@@ -45,6 +46,7 @@ class Page(HTMLParser):
         self.links: list[str] = []
         self.cells: list[str] = []
         self.headings: list[str] = []
+        self.charts = re.findall(r"<svg.*?</svg>", text, flags=re.DOTALL)
         self.feed(text)
         assert not self.open
 
@@ -128,19 +130,24 @@ def test_other_metrics_stand_beside_the_main_one(segmentation: tuple[Path, Rows,
 def test_page_is_one_file_with_every_part(segmentation: tuple[Path, Rows, Page]) -> None:
     _, rows, page = segmentation
     assert page.headings[1:] == [
-        "Scores per domain",
-        "Other metrics on unseen domains",
-        "Learning curves",
+        "Seen against unseen",
+        "Where it fails: domains",
         "Predictions",
+        "Learning curves",
+        "Other metrics on unseen domains",
         "Methods and conditions",
     ]
     assert not page.links
-    assert len(page.sources) == 2 * 4  # differences, bars, curves, overlays; each light and dark
-    for source in page.sources:
-        kind, data = source.split(",", 1)
-        assert kind == "data:image/png;base64"
-        picture = np.asarray(Image.open(io.BytesIO(base64.b64decode(data))).convert("L"))
-        assert picture.std() > 5  # something was drawn
+    (source,) = page.sources  # the overlays
+    kind, data = source.split(",", 1)
+    assert kind == "data:image/webp;base64"
+    picture = np.asarray(Image.open(io.BytesIO(base64.b64decode(data))).convert("L"))
+    assert picture.std() > 5  # something was drawn
+    # Differences, seen against unseen, profiles, bars and curves.
+    assert len(page.charts) == 5
+    clips = [name for chart in page.charts for name in re.findall(r'<clipPath id="([^"]+)"', chart)]
+    assert clips and len(clips) == len(set(clips))  # one page: a name used twice would cut a chart by another's frame
+    assert all('aria-label="' in chart and "var(--ink)" in chart and "#010203" not in chart for chart in page.charts)
     assert f"{100 * float(rows['dusk', 'kd']['seen']):.1f}" in page.cells
 
 
