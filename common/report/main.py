@@ -1,6 +1,7 @@
 """``kd-report``: every run side by side, in the terminal, as CSV and as one page."""
 
 import argparse
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from common.application import DEBUG, one_line_errors
 from common.errors import InputError
 from common.report.analysis import analyse
 from common.report.page import render
+from common.report.paper import measures_csv, to_latex, to_markdown
 from common.report.results import REFERENCE
 from common.report.table import to_csv
 from common.report.terminal import show
@@ -19,7 +21,8 @@ from common.text import visible
 _DESCRIPTION = """\
 Compare finished runs: scores on seen and unseen domains, the gap between them, the difference to plain training
 (erm, or --reference) with its 95 % interval, the probability of improvement and the cost. Prints the table and writes
-report.csv and report.html (one file that works offline).
+report.html (one file that works offline), the table as report.csv, report.md and report.tex, and all that
+was measured beside it as measures.csv.
 """
 
 
@@ -59,15 +62,21 @@ def _report(runs: Sequence[Path], out: Path, reference: str, resamples: int) -> 
     if any(path.exists() and not path.is_dir() for path in (out, *out.parents)):
         raise InputError(f"--out={out} is not a folder, nor can it be made one")
     analysis = analyse(runs, reference=reference, resamples=resamples)
-    table, page = to_csv(analysis), render(analysis)  # all of it before anything is written
+    texts = {  # all of it before anything is written
+        "report.html": render(analysis),
+        "report.csv": to_csv(analysis),
+        "measures.csv": measures_csv(analysis),
+        "report.md": to_markdown(analysis),
+        "report.tex": to_latex(analysis),
+    }
     try:
-        write_atomically(out / "report.csv", lambda path: _write(path, table))
-        write_atomically(out / "report.html", lambda path: _write(path, page))
+        for name, text in texts.items():
+            write_atomically(out / name, functools.partial(_write, text=text))
     except OSError as error:
         raise InputError(f"--out={out} cannot be written ({error.strerror})") from error
     console = Console(highlight=False)
     show(analysis, console)
-    written = visible(f"written: {out / 'report.html'}, {out / 'report.csv'}")
+    written = visible(f"written: {', '.join(str(out / name) for name in texts)}")
     console.print(written, soft_wrap=True, markup=False)
 
 

@@ -36,7 +36,9 @@ _CURVES = "Mean over seeds; the band is one standard error. Solid: seen domains,
 
 def render(analysis: Analysis) -> str:
     """The page as HTML. Everything that came from a file is escaped."""
-    style = files("common.report").joinpath("page.css").read_text(encoding="utf-8")
+    style, script = (
+        files("common.report").joinpath(name).read_text(encoding="utf-8") for name in ("page.css", "page.js")
+    )
     labels = {label for table in analysis.tables for label in table.setting.methods}
     colours = method_colours(labels, {table.setting.reference for table in analysis.tables})
     body = [
@@ -51,7 +53,9 @@ def render(analysis: Analysis) -> str:
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         '<meta name="color-scheme" content="light dark">'
-        f"<title>kdshift report</title><style>{style}</style></head>\n<body>\n" + "\n".join(body) + "\n</body></html>\n"
+        f"<title>kdshift report</title><style>{style}</style></head>\n<body>\n"
+        + "\n".join(body)
+        + f"\n<script>{script}</script></body></html>\n"
     )
 
 
@@ -244,9 +248,12 @@ def _with_interval(value: str, interval: str) -> str:
 
 
 def _table(header: Iterable[str], lines: Iterable[Sequence[str]], caption: str) -> str:
-    head = "".join(f"<th>{cell}</th>" for cell in header)
-    rows = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>" for cells in lines)
+    head = "".join(f'<th scope="col">{cell}</th>' for cell in header)
+    rows = "".join(
+        f'<tr><th scope="row">{cells[0]}</th>' + "".join(f"<td>{cell}</td>" for cell in cells[1:]) + "</tr>"
+        for cells in lines
+    )
     return (
-        f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
+        f'<div class="scroll" tabindex="0"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
         f'<p class="caption">{on_page(caption)}</p>'
     )

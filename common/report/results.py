@@ -140,7 +140,7 @@ def _read(run: Run) -> list[Result]:
         done = f"{status.steps:,} of {status.of:,} steps" if status.of else "no test recorded"
         raise InputError(f"{run.path}: not finished ({status.stage}, {done})")
     identity, records = run.identity(), run.records()
-    _check_one_run(run, identity, records)
+    _check_one_run(run.record_path, identity, records, records)
     tests = [record for record in records if record.split == "test"]
     if not tests:
         raise InputError(f"{run.path}: finished, but no test is recorded")
@@ -150,7 +150,7 @@ def _read(run: Run) -> list[Result]:
     items = {key: array for text, array in run.items().items() if (key := split_key(text)) is not None}
     results = [_result(run, identity, records, one, _items_of(items, one, selections)) for one in selections]
     further = run.measures()
-    _check_one_run(run, identity, [*records[:1], *further])
+    _check_one_run(run.measures_path, identity, further, records)
     return [
         dataclasses.replace(result, idle=status.idle, measures=_latest(further, result.last.selection))
         for result in results
@@ -163,15 +163,16 @@ def _latest(rows: Sequence[Record], selection: str) -> list[Record]:
     return list(found.values())
 
 
-def _check_one_run(run: Run, identity: Identity | None, records: Sequence[Record]) -> None:
+def _check_one_run(path: Path, identity: Identity | None, rows: Sequence[Record], records: Sequence[Record]) -> None:
+    """Raise unless rows of a file are of the run that its identity and its records are of."""
     own = "" if identity is None else identity.key
-    for number, record in enumerate(records, start=1):
-        if record.identity != own:
-            raise InputError(f"{run.record_path}:{number} is not of the run that identity.json describes")
-        if _described(record) != _described(records[0]):
-            raise InputError(f"{run.record_path}:{number} is of another run than the lines before")
-    if identity is not None and records and (identity.task, identity.seed) != (records[0].task, records[0].seed):
-        raise InputError(f"{run.record_path} has another task or seed than identity.json")
+    for number, row in enumerate(rows, start=1):
+        if row.identity != own:
+            raise InputError(f"{path}:{number} is not of the run that identity.json describes")
+        if _described(row) != _described(records[0]):
+            raise InputError(f"{path}:{number} is of another run than its records")
+    if identity is not None and rows and (identity.task, identity.seed) != (rows[0].task, rows[0].seed):
+        raise InputError(f"{path} has another task or seed than identity.json")
 
 
 def _described(record: Record) -> tuple[object, ...]:
