@@ -17,6 +17,8 @@ from kdrl.settings import EnvSettings, TrainSettings
 
 VALIDATION_LEVELS = 1000
 FRAMES_KEPT = 12
+CLIP = 48
+"""Frames of one environment that a clip has, every second one."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,12 +44,14 @@ class Episodes:
         levels: ``[N]``.
         environments: ``[N]``, the number of each one's environment.
         frames: ``[K, 64, 64, 3]``, a few.
+        clip: ``[K, 64, 64, 3]``, of the first environment, one after the other.
     """
 
     returns: NDArray[np.float64]
     levels: NDArray[np.int64]
     environments: NDArray[np.int64]
     frames: NDArray[np.uint8]
+    clip: NDArray[np.uint8]
 
 
 See = Callable[[NDArray[np.uint8], NDArray[np.intp], int], Tensor]
@@ -96,8 +100,11 @@ def play(policy: nn.Module, env: ProcgenVecEnv, episodes: int, seed: int, see: S
     levels: list[int] = []
     environments: list[int] = []
     frames: list[NDArray[np.uint8]] = []
+    clip: list[NDArray[np.uint8]] = []
     step = 0
     while quota.any():
+        if step % 2 == 0 and len(clip) < CLIP:
+            clip.append(observations[0].transpose(1, 2, 0).copy())
         if step % 8 == 0 and len(frames) < FRAMES_KEPT:
             # Another environment each time: a strip shows several levels.
             frame = observations[len(frames) % env.num_envs]
@@ -120,7 +127,7 @@ def play(policy: nn.Module, env: ProcgenVecEnv, episodes: int, seed: int, see: S
             total[index] = 0.0
         step += 1
     whose = np.array(environments, dtype=np.int64)
-    return Episodes(np.array(returns), np.array(levels, dtype=np.int64), whose, np.stack(frames))
+    return Episodes(np.array(returns), np.array(levels, dtype=np.int64), whose, np.stack(frames), np.stack(clip))
 
 
 def play_part(

@@ -56,7 +56,13 @@ def items(
     for part, episodes in measured:
         if part.split != "test":
             continue
-        for name, array in (("return", episodes.returns), ("level", episodes.levels), ("image", episodes.frames)):
+        kept: dict[str, NDArray[np.generic]] = {
+            "return": episodes.returns,
+            "level": episodes.levels,
+            "image": episodes.frames,
+            "clip": episodes.clip,
+        }
+        for name, array in kept.items():
             arrays[item_key(name, part.domain(game), part.seen, selection)] = array
     return arrays
 

@@ -17,7 +17,7 @@ from kdseg.domains.datamodule import Part, SegmentationData
 from kdseg.domains.sample import IGNORE
 from kdseg.metrics import batch_confusion
 
-PICTURES = 4
+PICTURES, UNSEEN_PICTURES = 4, 8
 # What a temperature is fitted on; more images make it no surer.
 _FITTED_ON = 48
 
@@ -119,4 +119,4 @@ def evenly(count: int, most: int) -> Sequence[int]:
 
 def picture_positions(part: Part) -> Sequence[int]:
     """The images of a part that pictures are kept of."""
-    return evenly(len(part.dataset), PICTURES)
+    return evenly(len(part.dataset), PICTURES if part.seen else UNSEEN_PICTURES)

@@ -12,12 +12,12 @@ from common.report.curves import attack_curves, profiles, reliability_diagrams, 
 from common.report.escape import on_page
 from common.report.extras import Extra, calibration, robustness, unknown, why
 from common.report.figures import Colours, differences, domain_bars, learning_curves
-from common.report.pictures import anchored, frames, frames_source, overlays
+from common.report.pictures import anchored, clips, frames, frames_source, overlays
 from common.report.results import Domain
 from common.report.rows import Row, SettingTable, TargetsTable
 from common.report.sentences import sentences
 from common.report.settings import Setting
-from common.report.theme import chart_html, method_colours, picture_html
+from common.report.theme import chart_html, clip_html, method_colours, picture_html
 from common.runs.metrics import Metric, Task, metric
 
 _ANCHORED = (
@@ -31,6 +31,7 @@ _ATTACKS = "Mean over runs. Solid: seen domains, dashed: unseen."
 _RELIABILITY = "On unseen domains, pooled over runs. Circles: as it is; squares: at the fitted temperature."
 _UNKNOWN = "Detection of what the run does not know; AUROC of 50 % is guessing."
 _WHY = "Our measures; see the documentation of what they are."
+_MOST_CLIPS = 8
 _CURVES = "Mean over seeds; the band is one standard error. Solid: seen domains, dashed: unseen."
 
 
@@ -157,8 +158,14 @@ def _differences(rows: Sequence[Row], measure: Metric, reference: str, colours: 
 
 
 def _frames(setting: Setting) -> str:
+    moving = [
+        clip_html(clip, on_page(f"{label}, {_domain_name(domain)}"))
+        for label, domain, clip in clips(setting)[:_MOST_CLIPS]
+    ]
+    side_by_side = [f'<div class="clips">{"".join(moving)}</div>'] if moving else []
     caption = f"Frames of test episodes ({on_page(frames_source(setting))})."
-    return _section("What the policy sees", picture_html(lambda: frames(setting), caption, "frames"))
+    still = "" if moving else picture_html(lambda: frames(setting), caption, "frames")
+    return _section("What the policy sees", *side_by_side, still)
 
 
 def _overlays(setting: Setting) -> str:

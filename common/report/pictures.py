@@ -29,8 +29,9 @@ _MOST_CLASSES = 24  # named below the pictures
 def overlays(setting: Setting, domain: Domain) -> Figure | None:
     """Test images of a domain: image, truth, then each method's prediction over its errors.
 
-    Methods are shown with their lowest common seed, on the images that the first method kept; a method that kept
-    other images is left out. ``None`` if no run kept pictures of the domain.
+    Of the images that were kept, those on which predictions differ most from the first method's. Methods are shown
+    with their lowest common seed, on the images that the first method kept; a method that kept other images is left
+    out. ``None`` if no run kept pictures of the domain.
     """
     results = _same_images(setting, domain)
     if not results:
@@ -39,19 +40,21 @@ def overlays(setting: Setting, domain: Domain) -> Figure | None:
     images, masks = first.array("image", domain), first.array("mask", domain)
     if images is None or masks is None:
         return None
-    rows = min(_ROWS, len(images))
+    chosen = _most_different([result.array("prediction", domain) for result in results.values()], masks)
+    rows = len(chosen)
     height, width = images.shape[1:3]
     stretched = min(max(height / width, 1 / _STRETCHED), _STRETCHED)
     figure = Figure(figsize=(_CELL * (2 + len(results)), _CELL * stretched * 2 * rows + 0.7))
     grid = figure.subplots(2 * rows, 2 + len(results), squeeze=False)
     names = _class_names(first, masks)
     colours = (255 * np.array(class_colours(len(names)))).astype(np.uint8)
-    for row in range(rows):
-        _draw_image(grid[2 * row : 2 * row + 2], images[row], masks[row], colours)
+    for row, position in enumerate(chosen):
+        image, mask = images[position], masks[position]
+        _draw_image(grid[2 * row : 2 * row + 2], image, mask, colours)
         for column, (_, result) in enumerate(results.items(), start=2):
             prediction = result.array("prediction", domain)
             if prediction is not None:
-                _draw_prediction(grid[2 * row : 2 * row + 2, column], images[row], masks[row], prediction[row], colours)
+                _draw_prediction(grid[2 * row : 2 * row + 2, column], image, mask, prediction[position], colours)
     for column, title in enumerate(["image", "truth", *results]):
         grid[0, column].set_title(in_figure(title), loc="center")
     patches = [
@@ -61,6 +64,29 @@ def overlays(setting: Setting, domain: Domain) -> Figure | None:
     patches.append(Patch(color=tuple(_WRONG / 255), label="wrong"))
     figure.legend(handles=patches, loc="outside lower center", ncols=min(6, len(patches)))
     return figure
+
+
+def _most_different(predictions: list[Image | None], masks: Image) -> list[int]:
+    """Positions of a few images, ascending: where most labelled pixels are not predicted as by the first method."""
+    first, *others = [one for one in predictions if one is not None]
+    differ = sum(((other != first) & (masks != IGNORE_INDEX)).sum(axis=(1, 2)) for other in others)
+    if isinstance(differ, int):  # there is but one method
+        return list(range(min(_ROWS, len(masks))))
+    return sorted(np.argsort(-differ, kind="stable")[:_ROWS].tolist())
+
+
+def clips(setting: Setting) -> list[tuple[str, Domain, Image]]:
+    """Method, domain and frames ``[K, H, W, 3]``: of the first method and of the best on unseen domains."""
+    sign = 1 if setting.measure.higher_is_better else -1
+    best = max(setting.methods, key=lambda label: sign * float(np.mean(setting.scores(label, setting.unseen))))
+    found = []
+    for label in dict.fromkeys([next(iter(setting.methods)), best]):
+        runs = setting.methods[label]
+        for domain in setting.domains:
+            clip = runs[min(runs)].array("clip", domain)
+            if clip is not None and len(clip) > 1:
+                found.append((label, domain, clip))
+    return found
 
 
 def frames(setting: Setting) -> Figure | None:

@@ -23,6 +23,8 @@ from common.text import clipped
 REFERENCE = "erm"
 """What all others are compared with unless told otherwise: plain training, its last weights."""
 
+# Arrays that are of certain weights, where others are of what they are judged on.
+_SCORED = ("confusion", "return", "prediction", "calibration", "clip")
 _LONGEST_REASON = 400
 _MOST_REASONS = 5
 
@@ -203,9 +205,7 @@ def _items_of(
     own = {key._replace(selection="last"): array for key, array in items.items() if key.selection == selection}
     mine = selection == "last" or len(selections) == 1  # unmarked scores belong to the only weights, or to the last
     plain = {
-        key: array
-        for key, array in items.items()
-        if key.selection == "last" and (mine or key.name not in ("confusion", "return", "prediction", "calibration"))
+        key: array for key, array in items.items() if key.selection == "last" and (mine or key.name not in _SCORED)
     }
     return plain | own
 

@@ -14,12 +14,15 @@ from typing import Any
 
 import matplotlib
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from PIL import Image
 
 Draw = Callable[[], Figure | None]
 """Draws a figure in the colours then in force, or ``None`` if there is nothing to show."""
 
 RESOLUTION = 100
 """Dots per inch of pictures."""
+CLIP_SIDE, CLIP_MILLISECONDS = 128, 130
 QUALITY = 80
 """Of pictures, in per cent."""
 
@@ -112,6 +115,19 @@ def picture_html(draw: Draw, caption: str, alternative: str) -> str:
         figure.savefig(content, format="webp", dpi=RESOLUTION, pil_kwargs={"quality": QUALITY, "method": 6})
     data = base64.b64encode(content.getvalue()).decode("ascii")
     picture = f'<img src="data:image/webp;base64,{data}" alt="{alternative}">'
+    return f"<figure>{picture}<figcaption>{caption}</figcaption></figure>"
+
+
+def clip_html(frames: NDArray[Any], caption: str) -> str:
+    """An animated picture of frames ``uint8 [K, H, W, 3]``; the first alone for who has asked for less motion."""
+    pictures = [Image.fromarray(frame).resize((CLIP_SIDE, CLIP_SIDE), Image.Resampling.NEAREST) for frame in frames]
+    moving, still = io.BytesIO(), io.BytesIO()
+    options: dict[str, Any] = {"format": "webp", "quality": 60, "method": 4}
+    pictures[0].save(moving, save_all=True, append_images=pictures[1:], duration=CLIP_MILLISECONDS, loop=0, **options)
+    pictures[0].save(still, **options)
+    source, first = (f"data:image/webp;base64,{base64.b64encode(one.getvalue()).decode()}" for one in (moving, still))
+    calm = f'<source srcset="{first}" media="(prefers-reduced-motion: reduce)">'
+    picture = f'<picture>{calm}<img src="{source}" alt="{caption}"></picture>'
     return f"<figure>{picture}<figcaption>{caption}</figcaption></figure>"
 
 

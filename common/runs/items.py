@@ -11,6 +11,7 @@ Keys are ``<name>|<domain>|<seen or unseen>`` with these names:
 ``calibration``        ``float64 [K, 15, 3]``, see :func:`common.evaluation.calibration.calibration_counts`: as it
                        is and, where there are two, at the temperature that was fitted on validation
 ``image``              ``uint8 [K, H, W, 3]``, a few test images or policy frames
+``clip``               ``uint8 [K, H, W, 3]``, frames of one environment, one after the other (reinforcement learning)
 ``mask``               ``uint8 [K, H, W]``, their true classes, 255 where ignored (segmentation)
 ``prediction``         ``uint8 [K, H, W]``, their predicted classes (segmentation)
 ``anchor_images``      ``uint8 [K, 4, H, W, 3]``, samples on their way through AuG-KD's generator
@@ -56,6 +57,7 @@ SCHEMA: Mapping[str, _Schema] = {
     "level": _Schema("i", 1),
     "calibration": _Schema("f", 3),
     "image": _Schema("u", 4),
+    "clip": _Schema("u", 4),
     "mask": _Schema("u", 3),
     "prediction": _Schema("u", 3),
     "anchor_images": _Schema("u", 5),
@@ -188,6 +190,7 @@ _CHECKS: Mapping[str, Callable[[NDArray[Any]], bool]] = {
     "level": lambda array: True,
     "calibration": lambda array: array.shape[2] == 3 and bool(((array >= 0) & (array <= LARGEST_NUMBER)).all()),
     "image": lambda array: _is_pictures(array) and array.shape[3] == 3,
+    "clip": lambda array: _is_pictures(array) and array.shape[3] == 3,
     "mask": _is_pictures,
     "prediction": _is_pictures,
     "anchor_images": lambda array: _is_pictures(array) and (array.shape[1], array.shape[4]) == (4, 3),

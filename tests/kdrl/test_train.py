@@ -141,7 +141,7 @@ def test_records_say_what_was_measured(student: Run, split: str) -> None:
 def test_items_hold_every_test_episode(student: Run) -> None:
     items = student.items()
     parts = [(THEMED, True), (THEMED, False), (GENERATED, False)]
-    assert set(items) == {item_key(name, *where) for name in ("return", "level", "image") for where in parts}
+    assert set(items) == {item_key(name, *where) for name in ("return", "level", "image", "clip") for where in parts}
     means = {(row.domain, row.seen): row.value for row in rows(student, "test") if row.metric == "return"}
     for where in parts:
         returns, levels, images = (items[item_key(name, *where)] for name in ("return", "level", "image"))
@@ -153,6 +153,10 @@ def test_items_hold_every_test_episode(student: Run) -> None:
         assert images.dtype == np.uint8 and images.shape[1:] == (64, 64, 3)
         assert 2 <= len(images) <= 12
         assert (images[0] != images[1]).any()
+        clip = items[item_key("clip", *where)]
+        assert clip.dtype == np.uint8 and 2 <= len(clip) <= 48 and clip.shape[1:] == (64, 64, 3)
+        # One environment's: neighbours are alike, as frames of different levels are not.
+        assert (clip[1:] != clip[:-1]).mean() < (images[1:] != images[:-1]).mean()
     assert set(items[item_key("level", THEMED, seen=True)]) <= set(range(200))
     assert not set(items[item_key("level", THEMED, seen=False)]) <= set(range(200))
     looks = [items[item_key("image", domain, seen=False)][0] for domain in (THEMED, GENERATED)]

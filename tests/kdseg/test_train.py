@@ -134,7 +134,7 @@ def test_items_hold_what_later_statistics_need(student: Run, nuclei: Path) -> No
         assert one["image"].dtype == one["mask"].dtype == one["prediction"].dtype == np.uint8
         assert one["image"].shape == (*one["mask"].shape, 3)
         assert one["prediction"].shape == one["mask"].shape
-        assert 0 < len(one["mask"]) <= min(count, 4)
+        assert 0 < len(one["mask"]) <= min(count, 4 if seen else 8)
         # The scores in the records are those of the matrices, pooled.
         value = next(r.value for r in rows(student, "test") if r.domain == domain and r.metric == "miou")
         assert value == float(mean_iou(one["confusion"].sum(axis=0)))

@@ -40,7 +40,7 @@ def test_other_metrics_are_shown_in_their_units(
         ("Brier score (less is better)", "0.57"),
         ("latency (as recorded)", "17.00"),
     ):
-        assert f"<th>{heading}</th>" in page and f"<td>{value}</td>" in page
+        assert f'<th scope="col">{heading}</th>' in page and f"<td>{value}</td>" in page
     (row,) = csv.DictReader((tmp_path / "out" / "report.csv").read_text().splitlines())
     assert (row["unseen_nll"], row["unseen_ece"]) == ("1.2345", "0.1234")
 

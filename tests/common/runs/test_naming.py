@@ -39,7 +39,7 @@ def folders(call: Call, tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> Calla
         (["method=kd", "strength.kd=0.1", "env.look=plain"], "coinrun/kd-kd0.1-look-plain"),
         (["network=impala", "averaging=wakd", "driver=mixed"], "coinrun/erm-wakd-mixed-impala"),
         (["averaging=wakd", "averaging.start=0.5"], "coinrun/erm-wakd-start0.5"),
-        (["experiment=procgen_paper"], "coinrun/erm-procgen_paper"),
+        (["experiment=procgen_easy"], "coinrun/erm-procgen_easy"),
         (["env.game=starpilot"], "starpilot/erm"),
         # What an experiment chooses needs no second word, what is chosen beside it does.
         (["experiment=iter"], "coinrun/iter-iter"),
