@@ -38,9 +38,9 @@ PROGRAMS: dict[str, Callable[[], object]] = {
 SMALLER = {
     "kdrl-train": "env.game=starpilot env.num_envs=4 ppo.n_steps=16 ppo.batch_size=32 total_timesteps=64 "
     "evaluation.episodes=4 evaluation.looks=[themed] evaluation.every=0",
-    "kdrl-evaluate": "episodes=4 num_envs=4 looks=[themed]",
+    "kdrl-evaluate": "episodes=4 num_envs=4 looks=[themed] most=2",
     "kdseg-train": "trainer.max_steps=2 evaluation.every=0 data.batch_size=2",
-    "kdseg-evaluate": "",
+    "kdseg-evaluate": "most=1",
     "kd-report": "",
 }
 PREPARED = "method.terms.augkd.preparation.data_free_rounds=2 method.terms.augkd.preparation.anchor_rounds=2"
