@@ -65,12 +65,12 @@ def evaluate(settings: EvaluateSettings) -> None:
         out.keep_evaluation(to_yaml(trained), identity, status, items(data, measured), found)
         console.print(f"records in {out.path}", markup=False, soft_wrap=True)
     if settings.measures:
-        teacher = _kept_teacher(source, data, console) if "analysis" in settings.measures else None
+        teacher = _kept_teacher(source, data) if "analysis" in settings.measures else None
         subject = Subject(network, teacher, data, trained, judged, device, settings.most)
         take(kept_in, subject.cells(settings), console)
 
 
-def _kept_teacher(source: Run, data: SegmentationData, console: Console) -> nn.Module | None:
+def _kept_teacher(source: Run, data: SegmentationData) -> nn.Module | None:
     """What the run's folder keeps of its teachers, as one."""
     from kdseg.restore import load_teacher
 
@@ -95,7 +95,8 @@ def _judged_data(source: Run, trained: TrainSettings, console: Console) -> Segme
         data = make_data(node)
         notes = ["the run has no list of its images: whether it was trained on some of these cannot be checked"]
     else:
-        if "class_names" in node:  # the masks of what is judged need not hold every class
+        # The masks of what is judged need not hold every class.
+        if "class_names" in node and node.get("unknown_class") is None:
             node["class_names"] = trained.classes
         data = make_data(node, images=images)
         notes = data.notes

@@ -1,6 +1,7 @@
 """What a segmentation run is: which parts of its configuration make a setting, and which a row."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import yaml
 
@@ -55,7 +56,7 @@ def identify(
     return Identity(
         task="seg",
         setting={
-            "data": {key: value for key, value in plain["data"].items() if key not in _NOT_DATA},
+            "data": {key: value for key, value in plain["data"].items() if key not in _not_data(plain["data"])},
             "classes": list(data.class_names),
             "network": {key: value for key, value in network.items() if key not in ("name", "task", "_target_")},
             "budget": {"steps": trainer["max_steps"]},
@@ -70,3 +71,8 @@ def identify(
         seed=settings.seed,
         teachers=(*teacher_hashes(teachers, settings.teacher_weights), *artefact_hashes(settings.anchor)),
     )
+
+
+def _not_data(node: Mapping[str, Any]) -> tuple[str, ...]:
+    # What later versions brought, where it is not used: runs of before are of the same setting.
+    return (*_NOT_DATA, *(["unknown_class"] if node.get("unknown_class") is None else []))

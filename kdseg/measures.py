@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import functools
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
@@ -31,6 +32,8 @@ from kdseg.settings import TrainSettings
 
 SIDE = 256
 """Of the middle of an image that is attacked, or compared with others; what is smaller is taken whole."""
+PIXELS = 2048
+"""Of an image and kind, that are pooled for detection."""
 POSITIONS = 100
 """Of an image, that features are taken at."""
 
@@ -147,7 +150,14 @@ class Subject:
         return [{"miou": float(mean_iou(one)), "pixel_accuracy": float(pixel_accuracy(one))} for one in confusions]
 
     def _unknown(self) -> Iterator[Cell]:
-        """The target's images against test images of the domains that were trained on, one score an image."""
+        """Pixels of the class that was kept from training, or else the target's images against those of the sources."""
+        if self.data.unknown_class is not None:
+            for part in self.data.test_parts:
+                condition = Condition("unknown", "pixels")
+                yield self._cell(
+                    [condition], part, len(self._some(part)), functools.partial(self._strange_pixels, part)
+                )
+            return
         target, *others = self.data.test_parts
         seen = [part for part in others if part.seen]
         if target.seen or not seen:
@@ -164,6 +174,30 @@ class Subject:
             return {condition: values}
 
         yield self._cell([condition], target, len(self._some(target)), work)
+
+    def _strange_pixels(self, part: Part) -> dict[Condition, dict[str, float]]:
+        """Detection over pixels: pooled over some of each image, and the mean over images that show both kinds."""
+        pooled: dict[str, tuple[list[NDArray[np.float64]], list[NDArray[np.float64]]]] = defaultdict(lambda: ([], []))
+        alone: dict[str, list[float]] = defaultdict(list)
+        for position in self._some(part):
+            image, mask = self._image(part, position)
+            kinds = [(mask != IGNORE)[0].cpu().numpy(), part.dataset.unknown(position)[self._middle(part, position)]]
+            with torch.no_grad():
+                logits = self._of_pixels(image)
+                maps = {name: score(logits)[0].double().cpu().numpy() for name, score in SCORES.items()}
+            maps["odin"] = odin(self._of_pixels, image)[0].double().cpu().numpy()
+            rng = np.random.default_rng(position)
+            for name, scores in maps.items():
+                own = [scores[kind] for kind in kinds]
+                for found, values in zip(pooled[name], own, strict=True):
+                    found.append(values if len(values) <= PIXELS else rng.choice(values, PIXELS, replace=False))
+                for metric, value in detection(*own).items():
+                    alone[f"{metric}_per_image/{name}"].append(value)
+        told = {name: float(np.mean(each)) for name, each in alone.items()}
+        for name, parts in pooled.items():
+            together = detection(*(np.concatenate(one) for one in parts))
+            told |= {f"{metric}/{name}": value for metric, value in together.items()}
+        return {Condition("unknown", "pixels"): told}
 
     def _strangeness(self, part: Part) -> dict[str, NDArray[np.float64]]:
         """Score's name → the mean over the pixels of each image."""
@@ -255,12 +289,15 @@ class Subject:
 
     def _image(self, part: Part, position: int) -> tuple[Tensor, Tensor]:
         """The middle of an image in its own range ``[1, 3, H, W]`` and of its mask ``[1, H, W]``."""
-        sample = part.dataset.sample(position)
-        top, left = (max(0, (size - SIDE) // 2) for size in sample.mask.shape)
-        cut = np.s_[top : top + SIDE, left : left + SIDE]
+        sample, cut = part.dataset.sample(position), self._middle(part, position)
         pixels = np.ascontiguousarray(sample.image[cut].transpose(2, 0, 1)).astype(np.float32) / np.float32(255)
         mask = torch.from_numpy(sample.mask[cut].astype(np.int64))
         return torch.from_numpy(pixels)[None].to(self.device), mask[None].to(self.device)
+
+    def _middle(self, part: Part, position: int) -> tuple[slice, slice]:
+        item = part.dataset.items[position]
+        top, left = (max(0, (size - SIDE) // 2) for size in (item.height, item.width))
+        return np.s_[top : top + SIDE, left : left + SIDE]
 
     def _of_pixels(self, pixels: Tensor) -> Tensor:
         """Logits of images in [0, 1], normalised as the run's data are."""

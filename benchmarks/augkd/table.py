@@ -135,6 +135,13 @@ def page() -> str:
         f" {digits.TEMPERATURE} for all.",
         *digit_tables(read(digits.RESULTS)),
         "",
+        "Why: on the student's own digits the teacher is wrong more often than right, and nearly as sure as where it is"
+        " right, so that plain KD and the paper's form, which asks it everywhere, teach its mistakes; asking only where"
+        " its choice is the label mends that. The anchor does what it is to do: the teacher is right on far more of"
+        " the anchored samples, sure of them, and their energy is lower. But what it then says of them is little more"
+        " than the label, which the student has. What pays with few labels is the start: a student that has learnt"
+        " from generated samples before it sees its own.",
+        "",
         "## Nuclei",
         "",
         "mIoU (%) of held-out images of the student's own stain. 300 steps of eight 64 × 64 crops, weight 0.5,"

@@ -17,7 +17,7 @@ from kdseg.domains.draws import SameSizeBatches, TrainingBatches, TrainingDraws
 from kdseg.domains.findings import Findings
 from kdseg.domains.folds import Fold, leave_out
 from kdseg.domains.held_out import DomainImages, Images, digests, fingerprints, source_names, trained_on
-from kdseg.domains.sample import DomainData
+from kdseg.domains.sample import DomainData, WithoutClass
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,6 +51,10 @@ class SegmentationData(LightningDataModule):
         images: What a finished run that is judged was trained on.
         notes: What of the data was passed over or makes little sense, a line each.
         fold: A fold of the training images that is left out, for a teacher that is to label it.
+        unknown_class: A class of ``class_names`` that is kept from training and scores, to be detected as unknown.
+
+    Raises:
+        InputError: an ``unknown_class`` that is no class, or leaves fewer than two.
 
     Attributes:
         num_classes: Number of classes.
@@ -80,8 +84,16 @@ class SegmentationData(LightningDataModule):
         images: Images | None = None,
         notes: Sequence[str] = (),
         fold: Fold | None = None,
+        unknown_class: str | None = None,
     ) -> None:
         super().__init__()
+        if unknown_class is not None:
+            index = _index_of(unknown_class, class_names)
+            train, validation = ([WithoutClass(one, index) for one in part] for part in (train, validation))
+            target = WithoutClass(target, index)
+            seen_test = None if seen_test is None else [WithoutClass(one, index) for one in seen_test]
+            class_names = [name for name in class_names if name != unknown_class]
+        self.unknown_class = unknown_class
         if fold is not None and images is None:
             train = leave_out(train, fold)
         self.loading = loading
@@ -192,6 +204,14 @@ class SegmentationData(LightningDataModule):
             lines.append(f"warning: {overlap} of {len(target)} test images of {self.target_name} are also trained on")
         lines += [f"warning: {note}" for note in self.notes]
         return "\n".join(visible(line) for line in lines)
+
+
+def _index_of(unknown: str, names: Sequence[str]) -> int:
+    if unknown not in names:
+        raise InputError(f"unknown_class={unknown!r} is no class; use one of: {', '.join(names)}")
+    if len(names) < 3:
+        raise InputError(f"unknown_class={unknown!r} leaves one class of {', '.join(names)}; there must be two")
+    return list(names).index(unknown)
 
 
 def _one_thread(worker: int) -> None:

@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 from common.arguments import Count, Number, Positive, Range, Seed, checked_fields
 from kdseg.domains.augmentation import Augmentation, Pipeline, default_augmentation
 from kdseg.domains.draws import Draw
-from kdseg.domains.sample import DomainData, Sample
+from kdseg.domains.sample import IGNORE, UNKNOWN, DomainData, Sample
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -138,13 +138,21 @@ class SegmentationDataset(Dataset[Entry]):
     def sample(self, index: int) -> Sample:
         """The image at ``index`` (counted from 0 in this data set) as stored, with its name and group."""
         domain, position, _ = self._where[index]
-        return domain[position]
+        sample = domain[position]
+        return dataclasses.replace(sample, mask=_known(sample.mask))
+
+    def unknown(self, index: int) -> NDArray[np.bool_]:
+        """``[H, W]``, where the image at ``index`` shows the class that is kept from training."""
+        domain, position, _ = self._where[index]
+        shown: NDArray[np.bool_] = domain.read(position)[1] == UNKNOWN
+        return shown
 
     def __getitem__(self, key: int | Draw) -> Entry:
         """Return an image; a :data:`~kdseg.domains.draws.Draw` also says how it is augmented."""
         index, draw = key if isinstance(key, tuple) else (key, 0)
         domain, position, number = self._where[index]
         image, mask = domain.read(position)
+        mask = _known(mask)
         if self._pipeline is not None:
             image, mask = self._pipeline(image, mask, (self._seed, draw, index))
         scaled = (image.astype(np.float32) / np.float32(255) - self._mean) / self._std
@@ -154,3 +162,8 @@ class SegmentationDataset(Dataset[Entry]):
             index=self.first_index + index,
             domain=number,
         )
+
+
+def _known(mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """A mask whose unknown pixels are ignored."""
+    return np.where(mask == UNKNOWN, IGNORE, mask).astype(np.uint8) if (mask == UNKNOWN).any() else mask

@@ -65,6 +65,8 @@ class FolderData(SegmentationData):
         cache_mib: Decoded images are kept in memory, as many as fit into this many MiB.
         fold: ``(k, K)`` leaves fold k of K of the training images out, for a teacher of ``method=cross_fitted``; images
             of one group are in one fold.
+        unknown_class: A class that is kept from training and scores, to be detected as unknown
+            (``kdseg-evaluate measures=[unknown]``).
         batch_size: See :class:`~kdseg.domains.dataset.Loading`, as for the arguments that follow.
         eval_batch_size: As above.
         crop_size: As above.
@@ -101,6 +103,7 @@ class FolderData(SegmentationData):
         groups_span_domains: bool = True,
         validation_fraction: Share = 0.2,
         fold: Fold | None = None,
+        unknown_class: str | None = None,
         split_seed: Seed = 0,
         cache_mib: CountFromZero = 1024,
         batch_size: Batch = 16,
@@ -149,7 +152,7 @@ class FolderData(SegmentationData):
             parts["notes"] = notes
         else:
             parts = judged_parts(domains, target, images, notes)
-        super().__init__(**parts, class_names=named, loading=loading, fold=fold)
+        super().__init__(**parts, class_names=named, loading=loading, fold=fold, unknown_class=unknown_class)
         self.found = {
             name: findings(domain.checked, named, found[name].passed_over)
             for name, domain in domains.items()

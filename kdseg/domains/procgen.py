@@ -50,6 +50,7 @@ class ProcgenData(SegmentationData):
             trained and judged on the same frames.
         fold: ``(k, K)`` leaves fold k of K of the training images out, for a teacher of ``method=cross_fitted``; images
             of one group are in one fold.
+        unknown_class: A class that is kept from training and scores; see :class:`kdseg.FolderData`.
         batch_size: See :class:`~kdseg.domains.dataset.Loading`, as for the arguments that follow.
         eval_batch_size: As above.
         crop_size: As above; ``None``, whole frames, by default.
@@ -82,6 +83,7 @@ class ProcgenData(SegmentationData):
         stride: Count = 16,
         frame_seed: FrameSeed = 0,
         fold: Fold | None = None,
+        unknown_class: str | None = None,
         batch_size: Batch = 16,
         eval_batch_size: Batch = 64,
         crop_size: Side | None = None,
@@ -137,7 +139,9 @@ class ProcgenData(SegmentationData):
             }
         else:
             parts = judged_parts({domain.name: domain for domain in domains}, target, images, [])
-        super().__init__(**parts, class_names=class_names(game), loading=loading, fold=fold)
+        super().__init__(
+            **parts, class_names=class_names(game), loading=loading, fold=fold, unknown_class=unknown_class
+        )
 
 
 def draw_frames(

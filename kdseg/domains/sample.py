@@ -13,6 +13,11 @@ IGNORE = 255
 """Mask value of pixels that belong to no class: no loss, no metric."""
 
 
+UNKNOWN = 254
+"""Mask value of pixels of a class that is kept from training, inside this package; ignored everywhere but where unknown
+inputs are to be detected."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Item:
     """What is known of an image without reading it.
@@ -128,3 +133,29 @@ class ArrayDomain(DomainData):
     def read(self, position: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """See :meth:`DomainData.read`."""
         return self._images[position], self._masks[position]
+
+
+class WithoutClass(DomainData):
+    """A domain one class of which is unknown: its pixels are :data:`UNKNOWN`, and the classes behind it move up.
+
+    Args:
+        whole: The domain.
+        index: Of the class.
+    """
+
+    def __init__(self, whole: DomainData, index: int) -> None:
+        super().__init__(whole.name, whole.items)
+        self._whole = whole
+        values = np.arange(256)
+        values[index:UNKNOWN] -= 1
+        values[index] = UNKNOWN
+        self._values = values.astype(np.uint8)
+
+    def read(self, position: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """See :meth:`DomainData.read`."""
+        image, mask = self._whole.read(position)
+        return image, self._values[mask]
+
+    def digest(self, position: int) -> Digest:
+        """See :meth:`DomainData.digest`: of the whole image and mask."""
+        return self._whole.digest(position)

@@ -1,11 +1,16 @@
 """Metrics of any unit and direction: shown in it, judged by it, aggregated where it is common."""
 
+import base64
 import csv
 import dataclasses
+import io
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from common.evaluation.statistics import Interval
 from common.report import theme
@@ -13,8 +18,10 @@ from common.report.comparison import compare
 from common.report.estimates import resample
 from common.report.families import families
 from common.report.main import main
+from common.report.pictures import _most_different
 from common.report.results import collect
 from common.report.rows import Difference
+from common.report.theme import clip_html
 from common.runs.folder import Run
 from common.runs.records import Record
 
@@ -81,3 +88,25 @@ def test_over_targets_there_are_metrics_of_a_common_unit_alone(tmp_path: Path, w
     parts = [resample(setting, setting.unseen, resamples=100, seed=0) for setting in family.over_targets[0]]
     assert set(compare(parts[:1])[0].extra) == {"normalized_return_paper", "return"}
     assert set(compare(parts)[0].extra) == {"normalized_return_paper"}
+
+
+def test_pictures_are_those_on_which_methods_differ_most() -> None:
+    masks = np.zeros((6, 4, 4), np.uint8)
+    masks[5] = 255  # nothing is labelled there, so that it does not count
+    first = np.zeros_like(masks)
+    other = first.copy()
+    for position, pixels in ((1, 3), (3, 9), (4, 6), (5, 16)):
+        other[position].flat[:pixels] = 1
+    assert _most_different([first, other, None], masks) == [1, 3, 4]
+    assert _most_different([first], masks) == [0, 1, 2]
+
+
+def test_a_clip_moves_and_stands_still_for_who_asks() -> None:
+    frames = np.zeros((5, 64, 64, 3), np.uint8)
+    for number in range(5):
+        frames[number, :, 10 * number : 10 * number + 10] = (200, 40 * number, 0)
+    html = clip_html(frames, "erm, seen")
+    still, moving = (Image.open(io.BytesIO(base64.b64decode(one))) for one in re.findall(r"base64,([^\"]+)\"", html))
+    assert (still.n_frames, moving.n_frames) == (1, 5)
+    assert moving.size == (128, 128)
+    assert 'media="(prefers-reduced-motion: reduce)"' in html and 'alt="erm, seen"' in html

@@ -1,0 +1,74 @@
+"""Do methods improve calibration, robustness and detection? Nuclei, one stain never seen, five seeds.
+
+Run: ``python benchmarks/evaluation/nuclei.py --nuclei DIR``. Every run is one of ``kdseg-train`` in
+``runs/evaluation-nuclei``, measured by ``kdseg-evaluate``; what is finished is not done again. The tables are
+``results/nuclei.md`` and every number ``results/nuclei.csv``, both as ``kd-report`` writes them.
+"""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).parents[2])
+
+from common.runs.folder import Run
+
+RESULTS = Path(__file__).parent / "results"
+RUNS = Path("runs/evaluation-nuclei")
+TARGET = "purple_on_white"
+SHARED = (
+    *("data=nuclei", f"data.target={TARGET}", "data.batch_size=8", "data.crop_size=96", "trainer.max_steps=400"),
+    *("evaluation.every=0", "trainer.accelerator=cpu", "+trainer.enable_progress_bar=false"),
+)
+MEASURES = (
+    *("measures=[corruptions,attacks,unknown,analysis]", "corruptions.names=benchmark", "corruptions.severities=[3]"),
+    *("attacks.names=[segpgd]", "attacks.radii=[1,4]", "attacks.steps=5", "most=8", "device=cpu"),
+)
+ROWS = ("erm", "label_smoothing", "sd_dropout", "kd", "kddg_sdd")
+ASK_A_TEACHER = ("kd", "kddg_sdd")
+
+
+def call(program: str, *arguments: str) -> None:
+    """Run a program of this installation on one thread."""
+    command = [str(Path(sys.executable).parent / program), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command)}\n{done.stderr}")
+
+
+def cell(nuclei: Path, row: str, seed: int) -> None:
+    """Train and measure one run, as far as it is not done."""
+    run, more = Run(RUNS / f"{row}-{seed}"), (f"data.root={nuclei}", f"method={row}", f"seed={seed}")
+    if row in ASK_A_TEACHER:
+        more += (f"teacher={RUNS / 'teacher'}",)
+    if not run.finished:
+        call("kdseg-train", *SHARED, *more, f"run_dir={run.path}")
+    call("kdseg-evaluate", f"run={run.path}", *MEASURES)
+    print(f"{row}, seed {seed}", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--nuclei", type=Path, required=True)
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--processes", type=int, default=2)
+    options = parser.parse_args()
+    if not Run(RUNS / "teacher").finished:
+        call("kdseg-train", *SHARED, f"data.root={options.nuclei}", "seed=100", f"run_dir={RUNS / 'teacher'}")
+    cells = [(row, seed) for seed in range(options.seeds) for row in ROWS]
+    with ThreadPoolExecutor(options.processes) as pool:
+        list(pool.map(lambda one: cell(options.nuclei, *one), cells))
+    runs = [str(RUNS / f"{row}-{seed}") for row, seed in cells]
+    call("kd-report", *runs, "--out", str(RUNS / "report"))
+    RESULTS.mkdir(exist_ok=True)
+    for source, name in (("report.md", "nuclei.md"), ("measures.csv", "nuclei.csv")):
+        shutil.copy(RUNS / "report" / source, RESULTS / name)
+
+
+if __name__ == "__main__":
+    main()
