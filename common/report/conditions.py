@@ -41,7 +41,37 @@ def conditions(analysis: Analysis) -> str:
         ("versions", _listing(f"{name} {v}" for result in results for name, v in result.last.versions.items())),
     ]
     listing = "".join(f"<dt>{on_page(name)}</dt><dd>{on_page(value)}</dd>" for name, value in items if value)
-    return f"<h2>Methods and conditions</h2>\n<p>{on_page(_prose(analysis))}</p>\n<dl>{listing}</dl>"
+    prose = f"<p>{on_page(_prose(analysis))}</p>\n<dl>{listing}</dl>"
+    return f"<h2>Methods and conditions</h2>\n{prose}\n{_runs(analysis)}"
+
+
+_PROGRAMS: Mapping[Task, str] = {"seg": "kdseg-train", "rl": "kdrl-train"}
+
+
+def _runs(analysis: Analysis) -> str:
+    """Every run: what it is, where it lies, and how to train it again."""
+    rows = [
+        (label, result)
+        for table in analysis.tables
+        for label, runs in table.setting.methods.items()
+        for _, result in sorted(runs.items())
+    ]
+    tasks = sorted({result.last.task for _, result in rows})
+    commands = "".join(
+        f"<p><code>{_PROGRAMS[task]} --config-dir RUN --config-name config run_dir=NEW</code></p>" for task in tasks
+    )
+    lines = "".join(
+        f'<tr><th scope="row">{on_page(label)}</th><td>{result.last.seed}</td>'
+        f"<td><code>{on_page(result.last.identity) or '–'}</code></td><td>{on_page(str(result.path))}</td></tr>"
+        for label, result in rows
+    )
+    head = "".join(f'<th scope="col">{name}</th>' for name in ("method", "seed", "identity", "folder"))
+    table = f"<table><thead><tr>{head}</tr></thead><tbody>{lines}</tbody></table>"
+    return (
+        f"<h3>Runs, and how to train one again</h3>\n{commands}\n<p>Equal identities are equal runs; the same machine,"
+        f' library versions and number of threads give the same weights to the last bit.</p>\n<div class="scroll"'
+        f' tabindex="0">{table}</div>'
+    )
 
 
 def _prose(analysis: Analysis) -> str:

@@ -13,6 +13,7 @@ from common.report.escape import on_page
 from common.report.extras import Extra, calibration, robustness, unknown, why
 from common.report.figures import Colours, differences, domain_bars, learning_curves
 from common.report.pictures import anchored, clips, frames, frames_source, overlays
+from common.report.published import published
 from common.report.results import Domain
 from common.report.rows import Row, SettingTable, TargetsTable
 from common.report.sentences import sentences
@@ -85,6 +86,7 @@ def _setting(table: SettingTable, colours: Colours) -> str:
         *(f'<p class="headline">{on_page(sentence)}</p>' for sentence in sentences(table)),
         f'<p class="soft">{on_page(text.headline(setting))}</p>',
         _main_table(table.rows, setting.measure, setting.reference, "Scores are aggregated over seeds."),
+        f'<p class="caption">{on_page(sentence)}</p>' if (sentence := published(setting)) else "",
         _differences(table.rows, setting.measure, setting.reference, colours),
         _section(
             "Seen against unseen",

@@ -128,7 +128,7 @@ def test_other_metrics_stand_beside_the_main_one(segmentation: tuple[Path, Rows,
 
 
 def test_page_is_one_file_with_every_part(segmentation: tuple[Path, Rows, Page]) -> None:
-    _, rows, page = segmentation
+    runs, rows, page = segmentation
     assert page.headings[1:] == [
         "Seen against unseen",
         "Where it fails: domains",
@@ -136,6 +136,7 @@ def test_page_is_one_file_with_every_part(segmentation: tuple[Path, Rows, Page])
         "Learning curves",
         "Other metrics on unseen domains",
         "Methods and conditions",
+        "Runs, and how to train one again",
     ]
     assert not page.links
     (source,) = page.sources  # the overlays
@@ -143,6 +144,7 @@ def test_page_is_one_file_with_every_part(segmentation: tuple[Path, Rows, Page])
     assert kind == "data:image/webp;base64"
     picture = np.asarray(Image.open(io.BytesIO(base64.b64decode(data))).convert("L"))
     assert picture.std() > 5  # something was drawn
+    assert "<code>kdseg-train --config-dir RUN" in (runs.parent / "out" / "report.html").read_text()
     # Differences, seen against unseen, profiles, bars and curves.
     assert len(page.charts) == 5
     clips = [name for chart in page.charts for name in re.findall(r'<clipPath id="([^"]+)"', chart)]
@@ -165,6 +167,9 @@ def test_policies_are_aggregated_by_interquartile_mean(policies: tuple[Path, Row
     assert rows["*", "kd"]["targets"] == "2"
     assert rows["*", "kd"]["unseen_return"] == ""  # games share no unit
     assert page.headings.count("What the policy sees") == 2
+    written = (runs.parent / "out" / "report.html").read_text()
+    assert "PPO 9.6 on training levels and 8.7 on all" in written  # CoinRun's
+    assert "PPO 7.7 on training levels and 5.8 on all" in written  # Ninja's
 
 
 def test_policies_have_intervals_and_holm_corrected_verdicts(policies: tuple[Path, Rows, Page]) -> None:
