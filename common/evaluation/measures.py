@@ -63,9 +63,9 @@ class AttackSettings:
         restarts: Random starts of those.
     """
 
-    names: Annotated[list[Attack], Field(min_length=1)] = dataclasses.field(default_factory=lambda: ["pgd"])
+    names: Annotated[list[Attack], Field(min_length=1)] = dataclasses.field(default_factory=lambda: ["fgsm"])
     radii: Annotated[list[NotNegative], Field(min_length=1)] = dataclasses.field(
-        default_factory=lambda: [0.25, 0.5, 1.0, 2.0, 4.0]
+        default_factory=lambda: [0.5, 1.0, 2.0, 4.0]
     )
     steps: Annotated[int, Range(1, 1000)] = 10
     restarts: Annotated[int, Range(1, 100)] = 1
