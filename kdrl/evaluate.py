@@ -16,9 +16,10 @@ from common.runs.records import Judged
 from common.runs.row import teacher_hashes, teacher_kind
 from common.runs.weights import Weights, choose_weights
 from kdrl.episodes import measure
-from kdrl.measures import Subject
+from kdrl.measures import PolicySubject
 from kdrl.networks import PolicyLogits
 from kdrl.records import items, print_returns, rows
+from kdrl.restore import load_network, load_teacher
 from kdrl.settings import EvaluateSettings
 
 
@@ -31,8 +32,6 @@ def evaluate(settings: EvaluateSettings) -> None:
         InputError: no finished RL run there, or none with such weights, an unknown look, or an ``out`` that holds
             something.
     """
-    from kdrl.restore import load_network, load_teacher
-
     paths = [settings.run] if isinstance(settings.run, str) else settings.run
     source = Run(paths[0])
     policy, trained = load_network(source, settings.weights, settings.device)
@@ -71,7 +70,7 @@ def evaluate(settings: EvaluateSettings) -> None:
     if settings.measures:
         kept = [str(path) for path in source.kept_teachers()]
         teacher = load_teacher(kept, trained.env.game, unfinished=True, device=settings.device) if kept else None
-        subject = Subject(PolicyLogits(policy), teacher, trained, judged, settings.most, settings.seed)
+        subject = PolicySubject(PolicyLogits(policy), teacher, trained, judged, settings.most, settings.seed)
         take(kept_in, subject.cells(settings), console)
 
 

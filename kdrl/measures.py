@@ -20,7 +20,7 @@ from common.evaluation.conditions import Condition
 from common.evaluation.corruptions import corrupt
 from common.evaluation.flatness import flatness
 from common.evaluation.information import probe
-from common.evaluation.measures import Cell, MeasureSettings
+from common.evaluation.measures import AttackSettings, Cell, Subject
 from common.evaluation.unknown import SCORES, detection, odin
 from common.losses import kl_divergence
 from common.procgen import LOOKS, LevelSet
@@ -80,7 +80,7 @@ class Attacking:
 
 
 @dataclasses.dataclass
-class Subject:
+class PolicySubject(Subject):
     """A policy, and where it is judged.
 
     Args:
@@ -107,15 +107,10 @@ class Subject:
         ]
         self._frames: dict[tuple[str, str, bool], NDArray[np.uint8]] = {}
 
-    def cells(self, wanted: MeasureSettings) -> list[Cell]:
-        """Everything that is wanted."""
-        kinds: Mapping[str, Callable[[], Iterator[Cell]]] = {
-            "corruptions": lambda: self._corruptions(wanted.corruptions.conditions()),
-            "attacks": lambda: self._attacks(wanted),
-            "unknown": self._unknown,
-            "analysis": self._analysis,
-        }
-        return [cell for kind in dict.fromkeys(wanted.measures) for cell in kinds[kind]()]
+    @property
+    def device(self) -> torch.device:
+        """Where the policy is."""
+        return next(self.policy.parameters()).device
 
     def _cell(self, condition: Condition, part: Part, n: int, work: Callable[[], list[Record]]) -> Cell:
         def records() -> list[Record]:
@@ -139,8 +134,7 @@ class Subject:
 
                 yield self._cell(condition, part, self.most, work)
 
-    def _attacks(self, wanted: MeasureSettings) -> Iterator[Cell]:
-        settings = wanted.attacks
+    def _attacks(self, settings: AttackSettings) -> Iterator[Cell]:
         for kind in settings.names:
             attacker = Attacker(kind, settings.steps, settings.restarts, high=WIDTH)
             for radius in settings.sweep():
@@ -200,7 +194,7 @@ class Subject:
             frames = np.concatenate(watched)
             drawn = np.random.default_rng(self.seed).permutation(len(frames))[:FRAMES]
             self._frames[place] = frames[drawn]
-        return torch.as_tensor(self._frames[place], device=next(self.policy.parameters()).device)
+        return torch.as_tensor(self._frames[place], device=self.device)
 
     def _analysis(self) -> Iterator[Cell]:
         for part in self.parts:
@@ -230,7 +224,7 @@ class Subject:
         sure, count = np.zeros(self.most), np.zeros(self.most)
 
         def see(observations: NDArray[np.uint8], environments: NDArray[np.intp], step: int) -> Tensor:
-            frames = torch.as_tensor(observations, device=next(self.policy.parameters()).device)
+            frames = torch.as_tensor(observations, device=self.device)
             with torch.no_grad():
                 sure[environments] += self.policy(frames).softmax(dim=1).amax(dim=1).double().cpu().numpy()
             count[environments] += 1

@@ -20,8 +20,9 @@ from kdseg.configured import make_data
 from kdseg.domains.datamodule import SegmentationData
 from kdseg.domains.held_out import read_images
 from kdseg.measure import measure, validated_temperature
-from kdseg.measures import Subject
+from kdseg.measures import SegmentationSubject
 from kdseg.records import items, print_scores, rows
+from kdseg.restore import load_network, load_teacher
 from kdseg.settings import EvaluateSettings, TrainSettings
 
 
@@ -35,8 +36,6 @@ def evaluate(settings: EvaluateSettings) -> None:
         InputError: no finished segmentation run there, weights or a domain or folder that do not exist, other
             classes in the data, nothing that was not trained on, or an ``out`` that holds something.
     """
-    from kdseg.restore import load_network
-
     source = Run(settings.run)
     network, trained = load_network(source, settings.weights)
     status = source.check_finished(f"run={settings.run}", settings.unfinished)
@@ -66,14 +65,12 @@ def evaluate(settings: EvaluateSettings) -> None:
         console.print(f"records in {out.path}", markup=False, soft_wrap=True)
     if settings.measures:
         teacher = _kept_teacher(source, data) if "analysis" in settings.measures else None
-        subject = Subject(network, teacher, data, trained, judged, device, settings.most)
+        subject = SegmentationSubject(network, teacher, data, trained, judged, device, settings.most)
         take(kept_in, subject.cells(settings), console)
 
 
 def _kept_teacher(source: Run, data: SegmentationData) -> nn.Module | None:
     """What the run's folder keeps of its teachers, as one."""
-    from kdseg.restore import load_teacher
-
     paths = source.kept_teachers()
     if not paths:
         return None

@@ -4,7 +4,7 @@ import copy
 import dataclasses
 import functools
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from common.evaluation.conditions import Condition
 from common.evaluation.corruptions import corrupt
 from common.evaluation.flatness import flatness
 from common.evaluation.information import probe
-from common.evaluation.measures import Cell, MeasureSettings
+from common.evaluation.measures import AttackSettings, Cell, Subject
 from common.evaluation.segmentation import mean_iou, pixel_accuracy
 from common.evaluation.unknown import SCORES, detection, odin
 from common.runs.records import Judged, Record
@@ -26,7 +26,7 @@ from kdseg.domains.datamodule import Part, SegmentationData
 from kdseg.domains.sample import IGNORE
 from kdseg.measure import evenly, measure
 from kdseg.metrics import batch_confusion
-from kdseg.networks import SegmentationNetwork, pad_to_multiple
+from kdseg.networks import Renormalized, SegmentationNetwork, pad_to_multiple
 from kdseg.records import score_row
 from kdseg.settings import TrainSettings
 
@@ -55,7 +55,7 @@ class Corrupting:
 
 
 @dataclasses.dataclass
-class Subject:
+class SegmentationSubject(Subject):
     """A network, and the images that it is judged on.
 
     Args:
@@ -79,16 +79,8 @@ class Subject:
     def __post_init__(self) -> None:
         # The faster layout; nothing here is compared with the test to the last bit.
         self.network = copy.deepcopy(self.network).eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-
-    def cells(self, wanted: MeasureSettings) -> list[Cell]:
-        """Everything that is wanted."""
-        kinds: Mapping[str, Callable[[], Iterator[Cell]]] = {
-            "corruptions": lambda: self._corruptions(wanted.corruptions.conditions()),
-            "attacks": lambda: self._attacks(wanted),
-            "unknown": self._unknown,
-            "analysis": self._analysis,
-        }
-        return [cell for kind in dict.fromkeys(wanted.measures) for cell in kinds[kind]()]
+        own_range = ((0.0,) * 3, (1.0,) * 3)
+        self.of_pixels = Renormalized(self.network, own_range, (self.data.mean, self.data.std)).to(self.device)
 
     def _cell(
         self, conditions: Sequence[Condition], part: Part, n: int, work: Callable[[], dict[Condition, dict[str, float]]]
@@ -107,9 +99,9 @@ class Subject:
         return score_row(self.settings, self.data, part, "test", metric, value, self.judged)
 
     def _corruptions(self, conditions: Sequence[Condition]) -> Iterator[Cell]:
+        parts = [Part(one.domain, one.seen, one.dataset.some(self._some(one))) for one in self.data.test_parts]
         for condition in conditions:
-            for whole in self.data.test_parts:
-                part = Part(whole.domain, whole.seen, whole.dataset.some(self._some(whole)))
+            for part in parts:
 
                 def work(condition: Condition = condition, part: Part = part) -> dict[Condition, dict[str, float]]:
                     dataset = part.dataset
@@ -122,8 +114,8 @@ class Subject:
 
                 yield self._cell([condition], part, len(part.dataset), work)
 
-    def _attacks(self, wanted: MeasureSettings) -> Iterator[Cell]:
-        settings, radii = wanted.attacks, wanted.attacks.sweep()
+    def _attacks(self, settings: AttackSettings) -> Iterator[Cell]:
+        radii = settings.sweep()
         for kind in settings.names:
             name = settings.name_of(kind)
             conditions = [Condition("attack", name, f"{radius:g}") for radius in radii]
@@ -142,10 +134,10 @@ class Subject:
         confusions = np.zeros((len(radii), classes, classes), dtype=np.int64)
         for position in self._some(part):
             image, mask = self._image(part, position)
-            steps = attacker.sweep(self._of_pixels, image, mask, mask != IGNORE, [radius / 255 for radius in radii])
+            steps = attacker.sweep(self.of_pixels, image, mask, mask != IGNORE, [radius / 255 for radius in radii])
             for number, (_, changed) in enumerate(steps):
                 with torch.no_grad():
-                    logits = self._of_pixels(changed)
+                    logits = self.of_pixels(changed)
                 confusions[number] += batch_confusion(logits, mask, classes)[0].cpu().numpy()
         return [{"miou": float(mean_iou(one)), "pixel_accuracy": float(pixel_accuracy(one))} for one in confusions]
 
@@ -183,9 +175,9 @@ class Subject:
             image, mask = self._image(part, position)
             kinds = [(mask != IGNORE)[0].cpu().numpy(), part.dataset.unknown(position)[self._middle(part, position)]]
             with torch.no_grad():
-                logits = self._of_pixels(image)
+                logits = self.of_pixels(image)
                 maps = {name: score(logits)[0].double().cpu().numpy() for name, score in SCORES.items()}
-            maps["odin"] = odin(self._of_pixels, image)[0].double().cpu().numpy()
+            maps["odin"] = odin(self.of_pixels, image)[0].double().cpu().numpy()
             rng = np.random.default_rng(position)
             for name, scores in maps.items():
                 own = [scores[kind] for kind in kinds]
@@ -205,10 +197,10 @@ class Subject:
         for position in self._some(part):
             image, _ = self._image(part, position)
             with torch.no_grad():
-                logits = self._of_pixels(image)
+                logits = self.of_pixels(image)
                 for name, score in SCORES.items():
                     found[name].append(float(score(logits).mean()))
-            found["odin"].append(float(odin(self._of_pixels, image).mean()))
+            found["odin"].append(float(odin(self.of_pixels, image).mean()))
         return {name: np.array(values) for name, values in found.items()}
 
     def _analysis(self) -> Iterator[Cell]:
@@ -298,13 +290,3 @@ class Subject:
         item = part.dataset.items[position]
         top, left = (max(0, (size - SIDE) // 2) for size in (item.height, item.width))
         return np.s_[top : top + SIDE, left : left + SIDE]
-
-    def _of_pixels(self, pixels: Tensor) -> Tensor:
-        """Logits of images in [0, 1], normalised as the run's data are."""
-        mean, std = (torch.tensor(values, device=pixels.device).view(1, 3, 1, 1) for values in self._normalisation)
-        logits: Tensor = self.network((pixels - mean) / std)
-        return logits.float()
-
-    @property
-    def _normalisation(self) -> tuple[Sequence[float], Sequence[float]]:
-        return self.data.mean, self.data.std

@@ -6,9 +6,7 @@ Run: ``python benchmarks/evaluation/nuclei.py --nuclei DIR``. Every run is one o
 """
 
 import argparse
-import os
 import shutil
-import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,6 +14,7 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).parents[2])
 
+from benchmarks.augkd.nuclei import call
 from common.runs.folder import Run
 
 RESULTS = Path(__file__).parent / "results"
@@ -31,14 +30,6 @@ MEASURES = (
 )
 ROWS = ("erm", "label_smoothing", "sd_dropout", "kd", "kddg_sdd")
 ASK_A_TEACHER = ("kd", "kddg_sdd")
-
-
-def call(program: str, *arguments: str) -> None:
-    """Run a program of this installation on one thread."""
-    command = [str(Path(sys.executable).parent / program), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
-    if done.returncode:
-        raise SystemExit(f"{' '.join(command)}\n{done.stderr}")
 
 
 def cell(nuclei: Path, row: str, seed: int) -> None:

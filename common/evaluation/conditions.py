@@ -4,6 +4,7 @@
 ``analysis``.
 """
 
+import functools
 from typing import Literal, NamedTuple
 
 Kind = Literal["corruption", "attack", "unknown", "analysis"]
@@ -31,6 +32,7 @@ class Condition(NamedTuple):
         return "/".join(part for part in self if part)
 
 
+@functools.cache
 def condition(text: str) -> Condition | None:
     """The parts of a record's condition; ``None`` where nothing is done, or nothing that is known here.
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import torch
 from torch import nn
+from torch.nn.utils import get_total_norm
 
 REACH, DRAWS = 0.1, 8
 
@@ -33,11 +34,11 @@ def flatness(
     at, moved = loss(network), copy.deepcopy(network)
     here, there = list(network.parameters()), list(moved.parameters())
     generator = torch.Generator().manual_seed(seed)
-    size = reach * float(torch.stack([one.double().square().sum() for one in here]).sum().sqrt())
+    size = reach * float(get_total_norm(here))
     risen = 0.0
     for _ in range(draws):
         direction = [torch.randn(one.shape, generator=generator).to(one) for one in here]
-        length = float(torch.stack([one.double().square().sum() for one in direction]).sum().sqrt())
+        length = float(get_total_norm(direction))
         for weight, origin, one in zip(there, here, direction, strict=True):
             weight.copy_(origin + one * (size / length))
         risen += loss(moved) - at

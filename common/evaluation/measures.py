@@ -2,7 +2,8 @@
 
 import dataclasses
 import os
-from collections.abc import Callable, Iterable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
@@ -127,6 +128,32 @@ class Cell:
         here = (self.domain, self.seen, self.selection, self.n)
         found = {row.condition for row in records if (row.domain, row.seen, row.selection, row.n) == here}
         return {str(one) for one in self.conditions} <= found
+
+
+class Subject(ABC):
+    """What is judged, and the cells that its task makes of each measure."""
+
+    def cells(self, wanted: MeasureSettings) -> list[Cell]:
+        """Everything that is wanted."""
+        kinds: Mapping[str, Callable[[], Iterator[Cell]]] = {
+            "corruptions": lambda: self._corruptions(wanted.corruptions.conditions()),
+            "attacks": lambda: self._attacks(wanted.attacks),
+            "unknown": self._unknown,
+            "analysis": self._analysis,
+        }
+        return [cell for kind in dict.fromkeys(wanted.measures) for cell in kinds[kind]()]
+
+    @abstractmethod
+    def _corruptions(self, conditions: Sequence[Condition]) -> Iterator[Cell]: ...
+
+    @abstractmethod
+    def _attacks(self, settings: AttackSettings) -> Iterator[Cell]: ...
+
+    @abstractmethod
+    def _unknown(self) -> Iterator[Cell]: ...
+
+    @abstractmethod
+    def _analysis(self) -> Iterator[Cell]: ...
 
 
 def place(settings: MeasureSettings, run: Run, out: Run | None, elsewhere: bool) -> Run:

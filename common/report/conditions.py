@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 
 from common.report.analysis import Analysis
 from common.report.escape import on_page
+from common.report.html import section, table
 from common.report.results import Result
 from common.runs.metrics import TASKS, Task
 
@@ -50,28 +51,27 @@ _PROGRAMS: Mapping[Task, str] = {"seg": "kdseg-train", "rl": "kdrl-train"}
 
 def _runs(analysis: Analysis) -> str:
     """Every run: what it is, where it lies, and how to train it again."""
-    rows = [
-        (label, result)
-        for table in analysis.tables
-        for label, runs in table.setting.methods.items()
-        for _, result in sorted(runs.items())
+    lines = [
+        [
+            on_page(label),
+            str(seed),
+            f"<code>{on_page(result.last.identity) or '–'}</code>",
+            on_page(str(result.path)),
+        ]
+        for one in analysis.tables
+        for label, runs in one.setting.methods.items()
+        for seed, result in sorted(runs.items())
     ]
-    tasks = sorted({result.last.task for _, result in rows})
-    commands = "".join(
-        f"<p><code>{_PROGRAMS[task]} --config-dir RUN --config-name config run_dir=NEW</code></p>" for task in tasks
+    commands = [
+        f"<p><code>{_PROGRAMS[task]} --config-dir RUN --config-name config run_dir=NEW</code></p>"
+        for task in sorted({one.setting.task for one in analysis.tables})
+    ]
+    caption = (
+        "Equal identities are equal runs; the same machine, library versions and number of threads give the same"
+        " weights to the last bit."
     )
-    lines = "".join(
-        f'<tr><th scope="row">{on_page(label)}</th><td>{result.last.seed}</td>'
-        f"<td><code>{on_page(result.last.identity) or '–'}</code></td><td>{on_page(str(result.path))}</td></tr>"
-        for label, result in rows
-    )
-    head = "".join(f'<th scope="col">{name}</th>' for name in ("method", "seed", "identity", "folder"))
-    table = f"<table><thead><tr>{head}</tr></thead><tbody>{lines}</tbody></table>"
-    return (
-        f"<h3>Runs, and how to train one again</h3>\n{commands}\n<p>Equal identities are equal runs; the same machine,"
-        f' library versions and number of threads give the same weights to the last bit.</p>\n<div class="scroll"'
-        f' tabindex="0">{table}</div>'
-    )
+    header = ("method", "seed", "identity", "folder")
+    return section("Runs, and how to train one again", *commands, table(header, lines, caption))
 
 
 def _prose(analysis: Analysis) -> str:

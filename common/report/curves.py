@@ -1,5 +1,6 @@
 """Charts of what was measured beside the headline: calibration, corruptions, attacks, profiles, seen against unseen."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
@@ -10,9 +11,10 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from common.evaluation.calibration import expected_calibration_error, reliability
+from common.evaluation.conditions import Kind
 from common.evaluation.statistics import performance_profile
 from common.report.escape import in_figure
-from common.report.extras import attacked, domains, under
+from common.report.extras import domains, under
 from common.report.figures import Colours
 from common.report.results import Result
 from common.report.settings import Setting
@@ -62,51 +64,49 @@ def _pooled(setting: Setting, runs: Mapping[int, Result]) -> NDArray[np.float64]
 
 def severity_curves(setting: Setting, colours: Colours) -> Figure | None:
     """The score against the severity of corruptions, the mean over them and over runs; ``None`` without any."""
-    curves: dict[tuple[str, str], dict[float, list[float]]] = {}
-    for label, runs in setting.methods.items():
-        for word, where in domains(setting):
-            for result in runs.values():
-                found: dict[float, list[float]] = {}
-                for done, value in under(result, where, setting.metric).items():
-                    if done.kind == "corruption":
-                        found.setdefault(float(done.strength or 0), []).append(value)
-                for severity, values in found.items():
-                    curves.setdefault((label, word), {}).setdefault(severity, []).append(float(np.mean(values)))
-    return _drawn({"": curves}, setting, setting.metric, "severity of corruptions, 0 for none", colours)
+    return _drawn(_curves(setting, "corruption"), setting, "severity of corruptions, 0 for none", colours)
 
 
 def attack_curves(setting: Setting, colours: Colours) -> Figure | None:
-    """Scores against the radius of attacks, the mean over runs; ``None`` without any."""
-    panels: dict[str, dict[tuple[str, str], dict[float, list[float]]]] = {}
-    for (kind, name, word), rows in attacked(setting).items():
-        if name == setting.metric:
-            for label, curve in rows.items():
-                panels.setdefault(kind, {})[label, word] = curve
-    return _drawn(panels, setting, setting.metric, "radius, 255ths of the range", colours)
+    """Scores against the radius of attacks, a panel each, the mean over runs; ``None`` without any."""
+    return _drawn(_curves(setting, "attack"), setting, "radius, 255ths of the range", colours)
 
 
-def _drawn(
-    panels: Mapping[str, Mapping[tuple[str, str], Mapping[float, Sequence[float]]]],
-    setting: Setting,
-    measured: str,
-    along: str,
-    colours: Colours,
-) -> Figure | None:
+Curves = dict[tuple[str, str], dict[float, list[float]]]
+"""(label, seen or unseen) → strength → a score a run."""
+
+
+def _curves(setting: Setting, kind: Kind) -> dict[str, Curves]:
+    """Panel → its curves: attacks apart, corruptions together."""
+    panels: dict[str, Curves] = {}
+    for label, runs in setting.methods.items():
+        for (word, where), result in itertools.product(domains(setting), runs.values()):
+            found: dict[tuple[str, float], list[float]] = {}
+            for done, value in under(result, where, setting.metric).items():
+                if done.kind == kind:
+                    panel = done.name if kind == "attack" else ""
+                    found.setdefault((panel, float(done.strength or 0)), []).append(value)
+            for (panel, strength), values in found.items():
+                curve = panels.setdefault(panel, {}).setdefault((label, word), {})
+                curve.setdefault(strength, []).append(float(np.mean(values)))
+    return panels
+
+
+def _drawn(panels: Mapping[str, Curves], setting: Setting, along: str, colours: Colours) -> Figure | None:
     """A panel a kind; a line a method, for seen and unseen domains."""
-    kept = {name: curves for name, curves in panels.items() if curves}
-    if not kept:
+    if not panels:
         return None
     figure = Figure(figsize=(_WIDTH, 3.6))
-    grid = figure.subplots(1, len(kept), squeeze=False, sharey=True)
-    scale = 100.0 if metric(measured).is_fraction else 1.0
-    for axes, (name, curves) in zip(grid.flat, kept.items(), strict=True):
+    grid = figure.subplots(1, len(panels), squeeze=False, sharey=True)
+    scale = 100.0 if setting.measure.is_fraction else 1.0
+    for axes, (name, curves) in zip(grid.flat, panels.items(), strict=True):
         for (label, word), curve in curves.items():
             places = sorted(curve)
             values = [scale * float(np.mean(curve[place])) for place in places]
             axes.plot(places, values, _LINES[word], marker="o", markersize=3, color=colours[label])
         axes.set_title(in_figure(name))
         axes.set_xlabel(along)
-    grid[0, 0].set_ylabel(metric(measured).heading)
+    grid[0, 0].set_ylabel(setting.measure.heading)
     _legend(figure, grid[0, 0], list(setting.methods), colours, list(_LINES))
     return figure
 
@@ -153,14 +153,13 @@ def seen_and_unseen(setting: Setting, colours: Colours) -> Figure | None:
     scale = 100.0 if setting.measure.is_fraction else 1.0
     figure = Figure(figsize=(_WIDTH * 0.7, 3.8))
     axes = figure.add_subplot()
-    for number, (label, (seen, unseen)) in enumerate(points.items()):
-        marker = "osD^vP*X"[number % 8]
-        axes.plot(scale * seen, scale * unseen, marker, color=colours[label], markersize=5, alpha=0.8)
+    markers = dict(zip(points, itertools.cycle("osD^vP*X"), strict=False))
+    for label, (seen, unseen) in points.items():
+        axes.plot(scale * seen, scale * unseen, markers[label], color=colours[label], markersize=5, alpha=0.8)
     low, high = (bound(axes.get_xlim() + axes.get_ylim()) for bound in (min, max))
     axes.plot([low, high], [low, high], color=axes.xaxis.label.get_color(), linewidth=0.8, linestyle=":")
     axes.set_xlabel(f"{setting.measure.heading}, seen domains")
     axes.set_ylabel("unseen domains")
-    markers = {label: "osD^vP*X"[number % 8] for number, label in enumerate(points)}
     _legend(figure, axes, list(points), colours, [], markers)
     return figure
 

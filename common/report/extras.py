@@ -1,6 +1,7 @@
 """What was measured beside the headline: a number a run, compared with the reference seed by seed."""
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -9,6 +10,7 @@ from common.evaluation.conditions import Condition, condition
 from common.evaluation.statistics import Interval, paired_interval
 from common.report.results import Domain, Result
 from common.report.settings import Setting
+from common.report.table import NOTHING
 from common.runs.metrics import metric
 
 Numbers = Mapping[str, Mapping[int, float]]
@@ -34,6 +36,13 @@ class Extra:
     interval: Interval | None
     is_fraction: bool = True
     higher_is_better: bool | None = True
+
+    def shown(self, value: float, signed: bool = False) -> str:
+        """A value of this number, for people."""
+        if not math.isfinite(value):
+            return NOTHING
+        scale, decimals = (100.0, 1) if self.is_fraction else (1.0, 3)
+        return f"{round(scale * value, decimals) + 0.0:{'+' if signed else ''}.{decimals}f}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -195,17 +204,3 @@ def calibration(setting: Setting) -> dict[str, list[Extra]]:
         measure = metric(name)
         columns.append(Column(measure.title, of, measure.is_fraction, False))
     return table(setting, columns)
-
-
-def attacked(setting: Setting) -> dict[tuple[str, str, str], dict[str, dict[float, list[float]]]]:
-    """(attack, metric, seen or unseen) → label → radius in 255ths → a number a run."""
-    found: dict[tuple[str, str, str], dict[str, dict[float, list[float]]]] = {}
-    for label, runs in setting.methods.items():
-        for result in runs.values():
-            for word, where in domains(setting):
-                for name in (setting.metric, "pixel_accuracy", "same_action"):
-                    for done, value in under(result, where, name).items():
-                        if done.kind == "attack":
-                            place = found.setdefault((done.name, name, word), {}).setdefault(label, {})
-                            place.setdefault(float(done.strength), []).append(value)
-    return found

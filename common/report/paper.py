@@ -2,7 +2,6 @@
 
 import csv
 import io
-import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
@@ -93,14 +92,10 @@ def _extra_lines(rows: Mapping[str, Sequence[Extra]]) -> list[str]:
 
 
 def _number(extra: Extra) -> str:
-    scale, decimals = (100.0, 1) if extra.is_fraction else (1.0, 3)
-    if not math.isfinite(extra.mean):
-        return text.NOTHING
-    shown = f"{scale * extra.mean:.{decimals}f}"
     if extra.interval is None:
-        return shown
-    low, high = (f"{scale * bound:+.{decimals}f}" for bound in extra.interval)
-    return f"{shown} [{low}, {high}]"
+        return extra.shown(extra.mean)
+    low, high = (extra.shown(bound, True) for bound in extra.interval)
+    return f"{extra.shown(extra.mean)} [{low}, {high}]"
 
 
 def _markdown(header: Sequence[str], rows: Iterator[list[str]]) -> list[str]:

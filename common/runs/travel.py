@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import get_total_norm
 
 from common.runs.checkpoint import State
 
@@ -38,14 +39,15 @@ class Travel:
         self._weights = [weight for weight in weights if weight.requires_grad]
         self._before = [weight.detach().clone() for weight in self._weights]
         if self._origin is None:
-            self._origin, self._length = _norm(self._before), torch.zeros_like(_norm(self._before))
+            self._origin = get_total_norm(self._before)
+            self._length = torch.zeros_like(self._origin)
         optimizer.register_step_post_hook(self._after_step)
 
     @torch.no_grad()
     def _after_step(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
         assert self._length is not None
         now = [weight.detach() for weight in self._weights]
-        self._length = self._length.to(now[0].device) + _norm(torch._foreach_sub(now, self._before))
+        self._length = self._length.to(now[0].device) + get_total_norm(torch._foreach_sub(now, self._before))
         torch._foreach_copy_(self._before, now)
 
     @property
@@ -62,10 +64,3 @@ class Travel:
     def load(self, state: State) -> None:
         """Take back what :meth:`state` gave, before the weights are followed again."""
         self._length, self._origin = state.get("length"), state.get("origin")
-
-
-def _norm(tensors: Iterable[Tensor]) -> Tensor:
-    """Of all values of some tensors."""
-    norms = torch._foreach_norm(list(tensors))
-    whole: Tensor = torch.linalg.vector_norm(torch.stack(norms).float())
-    return whole
