@@ -46,8 +46,8 @@ def run(config_name: str, settings: type[S], task: Callable[[S], object], parts:
     and exits with status 2; a non-finite loss exits with status 3; a signal with 128 and its number; what nobody
     foresaw with 1, and the place. ``--debug`` shows the traceback.
 
-    In a sweep on this machine, a job that fails says so and the others go on; the status is that of the first that
-    failed. A job whose run is there already, finished, is passed over.
+    In a sweep, a job that fails says so and the others go on; the status is that of the first that failed. A job whose
+    run is there already, finished, is passed over.
 
     Args:
         config_name: The primary configuration, such as ``kdrl/train``.
@@ -66,7 +66,8 @@ def run(config_name: str, settings: type[S], task: Callable[[S], object], parts:
         composed = True
         sweep.jobs += 1
         # Caught here already: Hydra adds a line of its own to what leaves the job.
-        with one_line_errors(show_trace, sweep if _is_local_sweep() else None):
+        sweep.is_local = str(HydraConfig.get().launcher._target_).endswith(".BasicLauncher")
+        with one_line_errors(show_trace, sweep if HydraConfig.get().mode == RunMode.MULTIRUN else None):
             values = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
             assert isinstance(values, dict)
             _name_changes(config, values)
@@ -92,17 +93,15 @@ def run(config_name: str, settings: type[S], task: Callable[[S], object], parts:
 
 
 class _Sweep:
-    """What has come of a sweep's jobs so far: how many there were, and the statuses of those that failed."""
+    """What has come of a sweep's jobs so far: how many there were, and the statuses of those that failed.
+
+    Where jobs run in processes of other launchers, each has one of these of its own.
+    """
 
     def __init__(self) -> None:
         self.jobs = 0
         self.failed: list[int] = []
-
-
-def _is_local_sweep() -> bool:
-    # Other launchers run jobs in processes of their own, whose failures are theirs to tell.
-    config = HydraConfig.get()
-    return config.mode == RunMode.MULTIRUN and str(config.launcher._target_).endswith(".BasicLauncher")
+        self.is_local = True
 
 
 def _name_changes(config: DictConfig, values: dict[Any, Any]) -> None:
@@ -135,6 +134,8 @@ def one_line_errors(show_trace: bool = False, sweep: _Sweep | None = None) -> It
         if isinstance(error, AlreadyFinishedError):
             print(_printable(f"finished already: {job}"), flush=True)
             return
+        if not sweep.is_local:
+            raise  # the launcher takes it to the process that waits for all jobs; to exit would kill its worker
         print(_printable(f"error: {said} (job {sweep.jobs}: {job})"), file=sys.stderr)
         sweep.failed.append(_status(error))
     except (Interrupted, KeyboardInterrupt) as error:

@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +11,7 @@ from common.arguments import checked
 from common.errors import InputError
 from common.losses import mean_over_valid
 from common.schedule import Weight, value_at
+from common.tally import Tally
 from common.teacher import Teacher
 from common.terms.base import Need, Term, TermOutput
 from common.view import View
@@ -76,8 +76,7 @@ class Distillation(nn.Module):
                 teacher = term.teacher_class(list(teacher.networks), combine=teacher.combine)
         # A teacher that no term asks would only cost time and memory.
         self.teacher = teacher if needy else None
-        # Term, and part of it → the most that it did in any step; read at the end, since reading waits for the device.
-        self._acted: dict[tuple[str, str], Tensor] = {}
+        self.tally = Tally()
 
     def _named_terms(self) -> Iterable[tuple[str, Term]]:
         for key, term in self.terms.items():
@@ -136,29 +135,6 @@ class Distillation(nn.Module):
         for _, term in self._named_terms():
             term.after_epoch(network, progress)
 
-    def _watch(self, term: str, acts: Mapping[str, Tensor]) -> None:
-        for part, much in acts.items():
-            before = self._acted.get((term, part))
-            self._acted[term, part] = much if before is None else before.maximum(much)
-
-    def idle(self) -> list[str]:
-        """What has not acted in any step of training so far, in words: without it the run would be the same one."""
-        nothing = [term for term, part, most in self.acted if not part and most == 0]
-        parts = [(term, part) for term, part, most in self.acted if part and most == 0 and term not in nothing]
-        return [
-            *(f"{term} added nothing to the loss in any step" for term in nothing),
-            *(f"the {part} of {term} touched nothing in any step" for term, part in parts),
-        ]
-
-    @property
-    def acted(self) -> list[list[Any]]:
-        """Term, part of it, and the most that it did in any step: for who goes on with a training to set again."""
-        return [[*place, float(most)] for place, most in self._acted.items()]
-
-    @acted.setter
-    def acted(self, acted: list[list[Any]]) -> None:
-        self._acted = {(term, part): torch.tensor(most) for term, part, most in acted}
-
     def needs(self, need: Need) -> bool:
         """Whether any term asks for ``need``."""
         return any(need in term.needs for _, term in self._named_terms())
@@ -184,11 +160,12 @@ class Distillation(nn.Module):
             share = weight * _reduce(output.loss, view, position_weight)
             loss = loss + share
             if self.training:
-                self._watch(key, {"": share.detach().abs(), **output.acts})
+                self.tally.count(key, {"": share.detach().abs(), **output.acts}, output.shares)
             if view.log:
                 metrics[key] = _reduce(output.loss.detach(), view, None)
                 metrics[f"{key}/weight"] = weight
-                metrics.update({f"{key}/{name}": value for name, value in output.metrics.items()})
+                told = {**output.shares, **output.metrics}
+                metrics.update({f"{key}/{name}": value for name, value in told.items()})
         return DistillationOutput(loss, metrics)
 
 

@@ -10,8 +10,8 @@ from torch import nn
 
 from common.procgen.constants import normalized_return
 from common.progress import TrainingBar
-from common.runs.keeper import Keeper
-from common.runs.weights import AVERAGED, LAST
+from common.runs.keeper import Keeper, MakeRow
+from common.runs.weights import AVERAGED, LAST, ORACLE, VALIDATED
 from kdrl.episodes import Part, play_part
 from kdrl.networks import PolicyLogits
 from kdrl.ppo import DistilledPPO
@@ -76,18 +76,22 @@ class LearningCurve(Evaluation):
     """Records returns on training levels and on unseen ones every so many steps.
 
     The seen point is the mean of the latest (up to 100) training episodes, which costs nothing; the
-    unseen one plays a few episodes, and a few more with the averaged policy once there is one.
+    unseen one plays a few episodes, and a few more with the averaged policy once there is one. The unseen one is what
+    an oracle chooses weights by, where it was asked for.
     """
 
-    def __init__(self, settings: TrainSettings, unseen: Part, keeper: Keeper) -> None:
+    def __init__(self, settings: TrainSettings, unseen: Part, keeper: Keeper, row: MakeRow) -> None:
         super().__init__(settings, keeper)
+        self.row = row
         self.seen = Part(unseen.look, settings.env.seen(), seen=True, split="progress")
         self.unseen = Part(unseen.look, unseen.levels, seen=False, split="progress")
 
     def _point(self) -> None:
         episodes = [episode["r"] for episode in self.model.ep_info_buffer or []]
         points = [(self.seen, np.array(episodes), LAST)] if episodes else []
-        points.append((self.unseen, self._play(self.model.policy, self.unseen), LAST))
+        unseen = self._play(self.model.policy, self.unseen)
+        points.append((self.unseen, unseen, LAST))
+        self.keeper.selection.offer(ORACLE, self.model.policy, float(unseen.mean()))
         averaging = self.model.averaging
         if averaging is not None and averaging.begun:
             averaged = averaging.averaged
@@ -96,10 +100,12 @@ class LearningCurve(Evaluation):
         for part, returns, selection in points:
             judged = self.keeper.judged(selection, self.num_timesteps)
             self.keeper.record(rows(self.settings, part, returns, judged))
+        if self.model.distillation is not None:
+            self.keeper.record_shares(self.model.distillation.tally, self.row, self.num_timesteps)
 
 
 class LevelValidation(Evaluation):
-    """Tells an averager how good the policy that it asks for is on the validation levels.
+    """Tells an averager how good the policy that it asks for is on the validation levels, and chooses weights by them.
 
     The loss is ``max(0, 1 - normalized return)``: 0 at the highest return that the authors of Procgen publish for the
     game, 1 at that of a trivial policy. Those levels are neither trained nor tested on.
@@ -120,13 +126,18 @@ class LevelValidation(Evaluation):
             self._point()
 
     def _point(self) -> None:
-        averaging, env = self.model.averaging, self.settings.env
-        policy = None if averaging is None else averaging.to_validate(self.model.policy)
-        if averaging is None or policy is None:
+        live, averaging, env = self.model.policy, self.model.averaging, self.settings.env
+        policy = None if averaging is None else averaging.to_validate(live)
+        means: dict[nn.Module, float] = {}
+        if VALIDATED in self.keeper.selection.rules:
+            means[live] = float(self._play(live, self.validation).mean())
+            self.keeper.selection.offer(VALIDATED, live, means[live])
+        if policy is None:
             return
-        if policy is not self.model.policy:
-            self.model.reestimate(policy)
-        mean = float(self._play(policy, self.validation).mean())
-        loss = max(0.0, 1.0 - float(normalized_return(env.game, env.difficulty, mean)))
+        if policy not in means:
+            if policy is not live:
+                self.model.reestimate(policy)
+            means[policy] = float(self._play(policy, self.validation).mean())
+        loss = max(0.0, 1.0 - float(normalized_return(env.game, env.difficulty, means[policy])))
         self.model.after_validation(loss)
         self.logger.record("averaging/validation_loss", loss)

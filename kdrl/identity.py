@@ -35,6 +35,7 @@ def identify(
         settings.method,
         None if averaging is None else (settings.averaging, averaging),
         {"every": evaluation.every, "episodes": evaluation.progress_episodes},
+        settings.selection,
         None if driver.is_student else settings.driver,
         teachers,
         settings.teacher_weights,

@@ -37,7 +37,7 @@ def capture(model: DistilledPPO, evaluations: Sequence[Evaluation]) -> State:
         "policy": dict(model.policy.state_dict()),
         "optimizer": model.policy.optimizer.state_dict(),
         "distillation": own_state(distillation),
-        "acted": [] if distillation is None else distillation.acted,
+        "tally": None if distillation is None else distillation.tally.state(),
         "averaging": own_state(averaging),
         "steps": model.num_timesteps,
         "updates": model._n_updates,
@@ -63,7 +63,7 @@ def restore(model: DistilledPPO, evaluations: Sequence[Evaluation], state: State
     model.policy.optimizer.load_state_dict(state["optimizer"])
     if model.distillation is not None:
         load_own_state(model.distillation, state["distillation"])
-        model.distillation.acted = state.get("acted", [])
+        model.distillation.tally.load(state["tally"])
     if model.averaging is not None:
         model.averaging.load_state_dict(state["averaging"])
     model.num_timesteps, model._n_updates = state["steps"], state["updates"]

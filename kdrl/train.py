@@ -4,7 +4,7 @@ import copy
 import dataclasses
 import functools
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -28,7 +28,8 @@ from common.runs.folder import Run
 from common.runs.identity import Identity, digest
 from common.runs.keeper import Keeper
 from common.runs.records import Judged, Record
-from common.runs.weights import AVERAGED, LAST, load_weights, save_weights, weights_path
+from common.runs.selection import Selection
+from common.runs.weights import AVERAGED, LAST, save_weights, weights_path
 from common.teacher import Teacher
 from common.terms import AuGKD
 from kdrl.anchors import student_domain
@@ -174,6 +175,7 @@ class PolicyTraining(lifecycle.Training):
         self.ppo = ppo_arguments(settings)
         self.driver = configured_driver(settings)
         averaging = make_averager(settings.averaging, _without_validation(settings))
+        Selection(settings.selection).check(_without_validation(settings))
         self.averaging_from = None if averaging is None else averaging.start
         self.distillation, paths = configured_method(settings)
         self.teachers = [Run(path) for path in paths]
@@ -244,7 +246,7 @@ class PolicyTraining(lifecycle.Training):
         _, validation, unseen = self.parts[:3]
         bar = ProgressBar(self.console, settings.total_timesteps)
         judge = LevelValidation(settings, validation, keeper)
-        curve = LearningCurve(settings, unseen, keeper)
+        curve = LearningCurve(settings, unseen, keeper, self.row)
         saving = StateKeeping(keeper, [curve, judge])
         if keeper.players is not None:
             keeper.exact = restore(model, saving.evaluations, keeper.players) and keeper.exact
@@ -279,13 +281,11 @@ class PolicyTraining(lifecycle.Training):
             found[AVERAGED] = self.model.averaged_policy()
         return found
 
-    def load_networks(self, run: Run, selections: Sequence[str]) -> dict[str, nn.Module]:
+    def copied(self) -> nn.Module:
         """See :class:`common.runs.lifecycle.Training`."""
-        found: dict[str, nn.Module] = {}
-        for selection in selections:
-            found[selection] = copy.deepcopy(self.model.policy)
-            load_weights(found[selection], run, selection)
-        return found
+        # That of the latest minibatch has a graph, which cannot be copied.
+        self.model.policy.action_dist.distribution = None  # type: ignore[assignment]
+        return copy.deepcopy(self.model.policy).eval()
 
     def test(self, networks: Mapping[str, nn.Module], keeper: Keeper) -> lifecycle.Outcome:
         """See :class:`common.runs.lifecycle.Training`."""

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from common.evaluation.segmentation import mean_iou
 from common.progress import TrainingBar
-from common.runs.keeper import Keeper
-from common.runs.weights import AVERAGED, LAST
+from common.runs.keeper import Keeper, MakeRow
+from common.runs.weights import AVERAGED, LAST, VALIDATED
 from kdseg.domains.datamodule import Part, SegmentationData
 from kdseg.module import SegmentationModule
 from kdseg.records import score_row
@@ -23,15 +23,26 @@ from kdseg.settings import TrainSettings
 class LearningCurve(pl.Callback):
     """Records mIoU of every validation loader, for the network and its average, off the training clock.
 
+    So is what filters took meanwhile. Weights are chosen by the mean over the sources, or over the target alone where
+    an oracle was asked for.
+
     Args:
         settings: The run's settings.
         data: The data.
         parts: What the trainer's validation loaders hold, in their order.
         keeper: Keeps the clock and the records.
+        row: Makes a row about the training itself.
     """
 
-    def __init__(self, settings: TrainSettings, data: SegmentationData, parts: Sequence[Part], keeper: Keeper) -> None:
-        self.settings, self.data, self.parts, self.keeper = settings, data, parts, keeper
+    def __init__(
+        self,
+        settings: TrainSettings,
+        data: SegmentationData,
+        parts: Sequence[Part],
+        keeper: Keeper,
+        row: MakeRow,
+    ) -> None:
+        self.settings, self.data, self.parts, self.keeper, self.row = settings, data, parts, keeper, row
         self._pause = contextlib.ExitStack()
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -44,7 +55,16 @@ class LearningCurve(pl.Callback):
         if trainer.is_global_zero and not trainer.sanity_checking:
             self._record(pl_module.confusions, LAST, trainer.global_step)
             self._record(pl_module.averaged_confusions, AVERAGED, trainer.global_step)
+            self._offer(pl_module)
+            self.keeper.record_shares(pl_module.distillation.tally, self.row, trainer.global_step)
         self._pause.close()
+
+    def _offer(self, module: SegmentationModule) -> None:
+        scores = {number: float(mean_iou(matrix.cpu().numpy())) for number, matrix in module.confusions.items()}
+        for rule in self.keeper.selection.rules:
+            own = [score for number, score in scores.items() if self.parts[number].seen == (rule == VALIDATED)]
+            if own:
+                self.keeper.selection.offer(rule, module.network, float(np.mean(own)))
 
     def _record(self, confusions: Mapping[int, Tensor], selection: str, steps: int) -> None:
         judged = self.keeper.judged(selection, steps)

@@ -45,6 +45,7 @@ def identify(
         settings.method,
         None if averaging is None else (settings.averaging, averaging),
         {"every": settings.evaluation.every},
+        settings.selection,
         None,
         teachers,
         settings.teacher_weights,

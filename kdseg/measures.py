@@ -32,6 +32,8 @@ from kdseg.settings import TrainSettings
 
 SIDE = 256
 """Of the middle of an image that is attacked, or compared with others; what is smaller is taken whole."""
+CORRUPTED_SIDE = 512
+"""Of the middle of an image that is corrupted: strengths are made for images of about 224 pixels."""
 PIXELS = 2048
 """Of an image and kind, that are pooled for detection."""
 POSITIONS = 100
@@ -40,16 +42,22 @@ POSITIONS = 100
 
 @dataclasses.dataclass(frozen=True)
 class Corrupting:
-    """A pipeline of one corruption at one severity; what is drawn depends on the image's number alone."""
+    """A pipeline of the middle and one corruption at one severity, or none.
 
-    name: str
-    severity: int
+    What is drawn depends on the image's number alone.
+    """
+
+    condition: Condition
 
     def __call__(
         self, image: NDArray[np.uint8], mask: NDArray[np.uint8], seed: Sequence[int]
     ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """As :class:`kdseg.domains.augmentation.Pipeline`; the run's seed and the pass do not count."""
-        changed, moved = corrupt(image, self.name, self.severity, seed[2:], mask)
+        cut = _middle(*mask.shape, CORRUPTED_SIDE)
+        image, mask = image[cut], mask[cut]
+        if not self.condition.strength:
+            return image, mask
+        changed, moved = corrupt(image, self.condition.name, int(self.condition.strength), seed[2:], mask)
         assert moved is not None
         return changed, moved
 
@@ -104,10 +112,7 @@ class SegmentationSubject(Subject):
             for part in parts:
 
                 def work(condition: Condition = condition, part: Part = part) -> dict[Condition, dict[str, float]]:
-                    dataset = part.dataset
-                    if condition.strength:
-                        dataset = dataset.changed(Corrupting(condition.name, int(condition.strength)))
-                    changed = Part(part.domain, part.seen, dataset)
+                    changed = Part(part.domain, part.seen, part.dataset.changed(Corrupting(condition)))
                     found = measure(self.network, self.data, changed, self.device, Console(quiet=True))
                     scores = found.calibration[0].scores()
                     return {condition: {"miou": float(mean_iou(found.confusions.sum(axis=0))), "ece": scores["ece"]}}
@@ -173,7 +178,8 @@ class SegmentationSubject(Subject):
         alone: dict[str, list[float]] = defaultdict(list)
         for position in self._some(part):
             image, mask = self._image(part, position)
-            kinds = [(mask != IGNORE)[0].cpu().numpy(), part.dataset.unknown(position)[self._middle(part, position)]]
+            strange = part.dataset.unknown(position)
+            kinds = [(mask != IGNORE)[0].cpu().numpy(), strange[_middle(*strange.shape)]]
             with torch.no_grad():
                 logits = self.of_pixels(image)
                 maps = {name: score(logits)[0].double().cpu().numpy() for name, score in SCORES.items()}
@@ -281,12 +287,14 @@ class SegmentationSubject(Subject):
 
     def _image(self, part: Part, position: int) -> tuple[Tensor, Tensor]:
         """The middle of an image in its own range ``[1, 3, H, W]`` and of its mask ``[1, H, W]``."""
-        sample, cut = part.dataset.sample(position), self._middle(part, position)
+        sample = part.dataset.sample(position)
+        cut = _middle(*sample.mask.shape)
         pixels = np.ascontiguousarray(sample.image[cut].transpose(2, 0, 1)).astype(np.float32) / np.float32(255)
         mask = torch.from_numpy(sample.mask[cut].astype(np.int64))
         return torch.from_numpy(pixels)[None].to(self.device), mask[None].to(self.device)
 
-    def _middle(self, part: Part, position: int) -> tuple[slice, slice]:
-        item = part.dataset.items[position]
-        top, left = (max(0, (size - SIDE) // 2) for size in (item.height, item.width))
-        return np.s_[top : top + SIDE, left : left + SIDE]
+
+
+def _middle(height: int, width: int, side: int = SIDE) -> tuple[slice, slice]:
+    top, left = (max(0, (size - side) // 2) for size in (height, width))
+    return np.s_[top : top + side, left : left + side]

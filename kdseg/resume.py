@@ -85,7 +85,7 @@ def capture(trainer: pl.Trainer, module: SegmentationModule) -> State:
     epoch_loop = trainer.fit_loop.epoch_loop
     return {
         "module": own_state(module, DISTILLATION),
-        "acted": module.distillation.acted,
+        "tally": module.distillation.tally.state(),
         "optimizer": trainer.optimizers[0].state_dict(),
         "precision": trainer.precision_plugin.state_dict(),
         "position": {
@@ -102,7 +102,7 @@ def capture(trainer: pl.Trainer, module: SegmentationModule) -> State:
 def restore_module(module: SegmentationModule, state: State) -> None:
     """Take back the module's part of what :func:`capture` gave."""
     load_own_state(module, state["module"], DISTILLATION)
-    module.distillation.acted = state.get("acted", [])
+    module.distillation.tally.load(state["tally"])
 
 
 def set_counters(trainer: pl.Trainer, position: State) -> None:

@@ -2,7 +2,7 @@
 
 import copy
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import pytorch_lightning as pl
@@ -23,7 +23,8 @@ from common.runs.folder import Run
 from common.runs.identity import Identity
 from common.runs.keeper import Keeper, is_first_process
 from common.runs.records import Judged, Record
-from common.runs.weights import AVERAGED, LAST, load_weights, weights_path
+from common.runs.selection import Selection
+from common.runs.weights import AVERAGED, LAST, weights_path
 from common.teacher import CrossFittedTeacher, Teacher
 from common.terms import AuGKD
 from kdseg.anchors import student_domain
@@ -86,7 +87,9 @@ class SegmentationTraining(lifecycle.Training):
         settings.classes = list(self.data.class_names)
         if "sources" in settings.data:  # "all others" would be other domains once the run is judged on another target
             settings.data["sources"] = list(self.data.source_names)
-        averaging = make_averager(settings.averaging, _without_validation(settings, self.data))
+        without_validation = _without_validation(settings, self.data)
+        averaging = make_averager(settings.averaging, without_validation)
+        Selection(settings.selection).check(without_validation)
         self.averaging_from = None if averaging is None else averaging.start
         self.distillation, paths = configured_method(settings, self.data, console)
         self.teachers = [Run(path) for path in paths]
@@ -151,7 +154,8 @@ class SegmentationTraining(lifecycle.Training):
         if keeper.players is not None:
             restore_module(module, keeper.players)
             position = keeper.players["position"]
-        callbacks: list[pl.Callback] = [LearningCurve(self.settings, data, self.parts, keeper), StateKeeping(keeper)]
+        curve = LearningCurve(self.settings, data, self.parts, keeper, self.row)
+        callbacks: list[pl.Callback] = [curve, StateKeeping(keeper)]
         self.trainer = trainer = make_trainer(self.console, self.settings, keeper.run, self.arguments, callbacks)
         if trainer.world_size > 1:
             keeper.exact = keeper.exact and keeper.players is None
@@ -181,14 +185,9 @@ class SegmentationTraining(lifecycle.Training):
             found[AVERAGED] = self.module.averaged_network()
         return found
 
-    def load_networks(self, run: Run, selections: Sequence[str]) -> dict[str, nn.Module]:
+    def copied(self) -> nn.Module:
         """See :class:`common.runs.lifecycle.Training`."""
-        found: dict[str, nn.Module] = {LAST: self.module.network}
-        if AVERAGED in selections:
-            found[AVERAGED] = copy.deepcopy(self.module.network).eval()
-        for selection, network in found.items():
-            load_weights(network, run, selection)
-        return found
+        return copy.deepcopy(self.module.network).eval()
 
     def test(self, networks: Mapping[str, nn.Module], keeper: Keeper) -> lifecycle.Outcome:
         """See :class:`common.runs.lifecycle.Training`."""

@@ -16,6 +16,7 @@ import kdrl.train
 import kdseg.evaluate
 import kdseg.measures
 import kdseg.train
+from common.evaluation.conditions import Condition
 from common.report.main import main as report
 from common.runs.folder import Run
 from common.runs.records import Record
@@ -233,6 +234,16 @@ def test_a_folder_that_cannot_be_written_to(case: Case, tmp_path: Path, monkeypa
 
 def test_corruptions_do_not_depend_on_the_run() -> None:
     image, mask = np.full((40, 40, 3), 90, np.uint8), np.zeros((40, 40), np.uint8)
-    change = kdseg.measures.Corrupting("gaussian_noise", 3)
+    change = kdseg.measures.Corrupting(Condition("corruption", "gaussian_noise", "3"))
     first, second, other = (change(image, mask, seed)[0] for seed in ((0, 0, 7), (5, 2, 7), (0, 0, 8)))
     assert np.array_equal(first, second) and not np.array_equal(first, other)
+
+
+def test_the_middle_of_a_large_image_is_corrupted_and_compared() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (520, 700, 3), dtype=np.uint8)
+    mask = image[..., 0] // 128
+    as_it_is = kdseg.measures.Corrupting(Condition("corruption", "none"))(image, mask, (0, 0, 7))
+    assert np.array_equal(as_it_is[0], image[4:516, 94:606]) and np.array_equal(as_it_is[1], mask[4:516, 94:606])
+    changed = kdseg.measures.Corrupting(Condition("corruption", "brightness", "3"))(image, mask, (0, 0, 7))
+    assert changed[0].shape == (512, 512, 3) and np.array_equal(changed[1], as_it_is[1])
+    assert not np.array_equal(changed[0], as_it_is[0])

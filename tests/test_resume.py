@@ -18,6 +18,7 @@ import kdseg.train
 from common.runs.checkpoint import Checkpoints
 from common.runs.folder import Run, Status
 from common.runs.keeper import Keeper
+from common.runs.weights import SELECTIONS
 
 Call = Callable[..., Any]
 
@@ -26,8 +27,8 @@ Call = Callable[..., Any]
 class Program:
     """A training program and arguments that make it a matter of seconds.
 
-    Everything that has a state is in it: an averager that waits for a loss, terms with memories, episodes that are the
-    teacher's, a learning curve, workers, accumulated gradients.
+    Everything that has a state is in it: an averager that waits for a loss, rules that choose weights, terms with
+    memories, episodes that are the teacher's, a learning curve, workers, accumulated gradients.
     """
 
     main: Callable[[], None]
@@ -46,7 +47,7 @@ PROGRAMS = {
             *("evaluation.looks=[themed]", "evaluation.every=128", "evaluation.progress_episodes=4", "device=cpu"),
             "checkpoint_every=64",
         ),
-        ("method=kddg_sdd", "driver=mixed", "averaging=swad"),
+        ("method=kddg_sdd", "driver=mixed", "averaging=swad", "selection=[validated,oracle]"),
         kdrl.train,
         384,
     ),
@@ -58,7 +59,7 @@ PROGRAMS = {
             *("trainer.accelerator=cpu", "+trainer.accumulate_grad_batches=2", "evaluation.every=3"),
             "checkpoint_every=2",
         ),
-        ("method=ai_kd", "averaging=swad"),
+        ("method=ai_kd", "averaging=swad", "selection=[validated,oracle]"),
         kdseg.train,
         9,
     ),
@@ -108,7 +109,7 @@ def case(
 def assert_same(ours: Run, theirs: Run) -> None:
     """Weights, records and items bit for bit; seconds may differ."""
     assert ours.finished
-    assert sorted(path.name for path in ours.checkpoints.iterdir()) == ["averaged.safetensors", "last.safetensors"]
+    assert {path.stem for path in ours.checkpoints.iterdir()} == set(SELECTIONS)
     for path in ours.checkpoints.iterdir():
         assert path.read_bytes() == (theirs.checkpoints / path.name).read_bytes(), path.name
     records = [[dataclasses.replace(row, seconds=0.0) for row in run.records()] for run in (ours, theirs)]

@@ -48,12 +48,9 @@ ROWS: dict[str, tuple[str, ...]] = {
     "augkd": ("method=augkd",),
     # Only the first weights are AuG-KD's.
     "data_free": ("method=augkd", "method.terms.augkd.weight=0", "method.terms.augkd.real=1.0"),
-    "kd_agreeing": ("method=augkd", "method.terms.augkd.real=1.0", "method.terms.augkd.start=fresh"),
     "augkd_everywhere": ("method=augkd", "method.terms.augkd.agreeing=false"),
     "augkd_no_anchor": ("method=augkd", "method.terms.augkd.anchored=false"),
     "augkd_no_curriculum": ("method=augkd", f"method.terms.augkd.real={CONSTANT}"),
-    "augkd_fresh": ("method=augkd", "method.terms.augkd.start=fresh"),
-    "augkd_generated": ("method=augkd", "method.terms.augkd.real=0.0"),
 }
 
 

@@ -22,6 +22,7 @@ if __name__ == "__main__":
 
 from benchmarks.speed.machine import describe
 from common.evaluation.calibration import measure_calibration
+from common.evaluation.conditions import Condition
 from common.evaluation.corruptions import CORRUPTIONS
 from common.evaluation.unknown import SCORES
 from common.runs.travel import Travel
@@ -107,7 +108,8 @@ def corrupted(nuclei: Path, network: SegmentationNetwork) -> dict[str, float]:
         count += len(some)
         for name in CORRUPTIONS:
             for severity in SEVERITIES:
-                changed = Part(part.domain, part.seen, some.changed(Corrupting(name, severity)))
+                change = Corrupting(Condition("corruption", name, str(severity)))
+                changed = Part(part.domain, part.seen, some.changed(change))
                 measure(network, data, changed, torch.device("cpu"), Console(quiet=True))
     return {"images": count, "minutes": round((time.perf_counter() - started) / 60, 2)}
 

@@ -179,7 +179,11 @@ def why(setting: Setting) -> dict[str, list[Extra]]:
     def travelled(result: Result) -> float | None:
         return next((row.value for row in result.progress if row.metric == "weight_distance"), None)
 
-    columns = [Column("way of the weights", travelled, False, None)]
+    def filtered(result: Result) -> float | None:
+        shares = [row.value for row in result.progress if row.metric.endswith("/fraction_filtered")]
+        return float(np.mean(shares)) if shares else None
+
+    columns = [Column("way of the weights", travelled, False, None), Column("filtered", filtered, True, None)]
     for name, (title, is_fraction, better) in _WHY.items():
         for word, where in domains(setting):
 

@@ -130,9 +130,7 @@ def _content(result: Result) -> dict[str, Any]:
     """What the identity says of the row, wherever it was judged."""
     if result.identity is None:
         return {}
-    ignored = ("averaging",) if result.last.selection == "last" else ()
-    row = {name: part for name, part in result.identity.row.items() if name not in ignored}
-    content: dict[str, Any] = _beside(row, result.identity.domains)
+    content: dict[str, Any] = _beside(result.identity.row_of(result.last.selection), result.identity.domains)
     return content
 
 

@@ -18,6 +18,7 @@ def all_notes(tables: Sequence[SettingTable]) -> list[str]:
             *_setting_notes(table),
             *_identity_notes(setting),
             *_idle_notes(setting),
+            *_oracle_notes(setting),
             *_compute_notes(setting),
         ):
             about.setdefault(note, []).append(setting.short)
@@ -102,6 +103,14 @@ def _idle_notes(setting: Setting) -> Iterator[str]:
         for line in dict.fromkeys(line for result in runs.values() for line in result.idle):
             count = sum(line in result.idle for result in runs.values())
             yield f"{label}: {line} ({count} of {len(runs)} runs)"
+
+
+def _oracle_notes(setting: Setting) -> Iterator[str]:
+    if oracles := [label for label in setting.methods if setting.is_oracle(label)]:
+        yield (
+            f"{', '.join(oracles)}: its weights were chosen by the target's own labels, which bounds what a better "
+            "choice could gain and is no result"
+        )
 
 
 def _each(setting: Setting) -> Iterator[tuple[str, int, Result]]:

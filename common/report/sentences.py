@@ -10,10 +10,10 @@ _WORDS = {"better": "helps", "worse": "hurts"}
 
 
 def sentences(table: SettingTable) -> Iterator[str]:
-    """One for each method that can be compared, those that helped most first."""
+    """One for each method that can be compared, those that helped most first; an oracle is no method."""
     setting = table.setting
     sign = 1 if setting.measure.higher_is_better else -1
-    compared = [row for row in table.rows if row.difference is not None]
+    compared = [row for row in table.rows if row.difference is not None and not setting.is_oracle(row.label)]
     for row in sorted(compared, key=lambda row: -sign * row.difference.value if row.difference else 0.0):
         yield _sentence(setting, row)
 

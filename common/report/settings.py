@@ -12,6 +12,7 @@ from common.evaluation.statistics import interquartile_mean
 from common.report.labels import Leaves
 from common.report.results import Domain, Result
 from common.runs.metrics import TASKS, Metric, Task, metric
+from common.runs.weights import ORACLE
 
 Aggregate = Callable[[NDArray[np.float64]], Any]
 """From scores of runs ``[..., S]`` to one number ``[...]``."""
@@ -74,6 +75,10 @@ class Setting:
     def domains(self) -> list[Domain]:
         """Every domain all runs share: seen, headline, other unseen ones."""
         return [*self.seen, *self.unseen, *self.others]
+
+    def is_oracle(self, label: str) -> bool:
+        """Whether a row's weights were chosen by the target's labels."""
+        return any(result.last.selection == ORACLE for result in self.methods[label].values())
 
     @property
     def measure(self) -> Metric:

@@ -54,8 +54,8 @@ class Identity:
         task: ``rl`` or ``seg``.
         setting: What must be equal for a fair comparison, the domains apart: data, network, budget, host.
         domains: Domains trained on and judged on, with fingerprints of their files.
-        row: What is compared: ``method``, and where there are any ``averaging``, ``driver`` and ``teachers``: their
-            kinds, which are the ``setting``, ``domains`` and ``row`` they were trained in.
+        row: What is compared: ``method``, and where there are any ``averaging``, ``selection``, ``driver`` and
+            ``teachers``: their kinds, which are the ``setting``, ``domains`` and ``row`` they were trained in.
         seed: The run's.
         teachers: Hash of each teacher's weights, and of what was prepared with them where another run did (AuG-KD).
         versions: Of the libraries that matter. The only part that does not make another run.
@@ -85,13 +85,21 @@ class Identity:
         return digest([self.task, self.setting])
 
     def row_key(self, selection: str = "last") -> str:
-        """Equal where two runs repeat each other.
+        """Equal where two runs repeat each other; see :meth:`row_of`."""
+        return digest(self.row_of(selection))
 
-        The last weights are those of the same training without averaging, which only reads them: there, averaging
-        does not count.
+    def row_of(self, selection: str = "last") -> dict[str, Any]:
+        """What of the row these weights depend on.
+
+        Averaging and selection only read the weights in training: one does not change what the other keeps, nor
+        either the last weights.
         """
-        ignored = ("averaging",) if selection == "last" else ()
-        return digest({name: part for name, part in self.row.items() if name not in ignored})
+        row = {name: part for name, part in self.row.items() if name not in ("averaging", "selection")}
+        if selection == "averaged" and "averaging" in self.row:
+            row["averaging"] = self.row["averaging"]
+        elif selection != "last" and "selection" in self.row:
+            row["selection"] = {name: part for name, part in self.row["selection"].items() if name != "rules"}
+        return row
 
     @property
     def short(self) -> str:

@@ -2,7 +2,7 @@
 
 import copy
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -14,8 +14,13 @@ from common.runs.folder import Run, Stage, Status
 from common.runs.generators import generator_states, restore_generators
 from common.runs.interruption import Interruption
 from common.runs.records import Judged, Record, Resumed
+from common.runs.selection import Selection
 from common.runs.travel import Travel
-from common.runs.weights import save_weights
+from common.runs.weights import LAST, save_weights
+from common.tally import Tally
+
+MakeRow = Callable[[Judged, str, float], Record]
+"""From what rows share, a metric and its value to a row about the training itself."""
 
 
 def machine() -> dict[str, Any]:
@@ -40,6 +45,7 @@ class Keeper:
         interruption: The signals.
         identity: Key of the run's identity, for records.
         status: As the run stands.
+        selection: What is kept of the weights that validations like best.
 
     Attributes:
         clock: Seconds of training.
@@ -48,9 +54,18 @@ class Keeper:
         exact: Whether the training is, so far, bit for bit one that was never interrupted.
     """
 
-    def __init__(self, run: Run, every: int, interruption: Interruption, identity: str, status: Status) -> None:
+    def __init__(
+        self,
+        run: Run,
+        every: int,
+        interruption: Interruption,
+        identity: str,
+        status: Status,
+        selection: Selection | None = None,
+    ) -> None:
         self.run, self.every, self.interruption, self.identity = run, every, interruption, identity
         self.status = status
+        self.selection = selection or Selection()
         self.clock = TrainingClock()
         self.travel = Travel()
         self.players: State | None = None
@@ -80,6 +95,7 @@ class Keeper:
         self._generators = state["generators"]
         self.players = state["players"]
         self.travel.load(state.get("travel", {}))
+        self.selection.load(state.get("selection", {}))
         self.clock.restart(state["seconds"])
         self._next = (state["steps"] // self.every + 1) * self.every
         return [*notes, f"it goes on from step {state['steps']:,}"]
@@ -110,6 +126,7 @@ class Keeper:
             "players": copy.deepcopy(players),
             "generators": generator_states(),
             "travel": self.travel.state(),
+            "selection": self.selection.state(),
             "seconds": self.clock.seconds(),
             "record_bytes": self.run.record_bytes,
             "steps": steps,
@@ -157,6 +174,11 @@ class Keeper:
     @property
     def _resumed(self) -> Resumed:
         return "" if self.exact else "inexact"
+
+    def record_shares(self, tally: Tally, row: MakeRow, steps: int) -> None:
+        """Append a row for each share that a method's parts took of the batch since the rows before."""
+        judged = self.judged(LAST, steps)
+        self.record([row(judged, name, share) for name, share in tally.take_shares().items()])
 
     def record(self, records: Iterable[Record]) -> None:
         """Append rows to the run's."""

@@ -22,8 +22,18 @@ from common.runs.identity import Identity, flatten
 from common.runs.interruption import Interruption, interruptible
 from common.runs.keeper import Keeper, is_first_process
 from common.runs.records import Judged, Record
+from common.runs.selection import Selection
 from common.runs.settings import RunSettings
-from common.runs.weights import AVERAGED, LAST, choose_weights, keep_teachers, save_weights, weights_path
+from common.runs.weights import (
+    AVERAGED,
+    LAST,
+    SELECTIONS,
+    choose_weights,
+    keep_teachers,
+    load_weights,
+    save_weights,
+    weights_path,
+)
 
 # What may differ in a configuration that goes on with a run: where things lie, what is shown, how often it is saved.
 # Of data and teachers the identity has the fingerprints.
@@ -117,8 +127,8 @@ class Training(ABC):
         """What is to be kept and tested after :meth:`fit`: the last weights, and the averaged ones if there are any."""
 
     @abstractmethod
-    def load_networks(self, run: Run, selections: Sequence[str]) -> dict[str, nn.Module]:
-        """The same from a run that has kept its weights already."""
+    def copied(self) -> nn.Module:
+        """A copy of the network that is trained, to be given other weights of it."""
 
     @abstractmethod
     def test(self, networks: Mapping[str, nn.Module], keeper: Keeper) -> Outcome:
@@ -160,8 +170,7 @@ def train(program: Training) -> Run:
                 networks = _keep(program, keeper, steps)
             else:
                 program.console.print("it is trained already and will be tested")
-                selections = [LAST, *([AVERAGED] if weights_path(run, AVERAGED).exists() else [])]
-                networks = program.load_networks(run, selections)
+                networks = _kept(program, run)
             outcome = program.test(networks, keeper)
             _finish(keeper, outcome)
     return run
@@ -172,11 +181,18 @@ def _keep(program: Training, keeper: Keeper, steps: int) -> dict[str, nn.Module]
     if steps < 1:
         raise InputError(f"{keeper.run.path}: no step was trained, so there is nothing to test; see trainer.*")
     networks = program.networks()
-    idle = program.distillation.idle()
+    for rule, weights in keeper.selection.weights().items():
+        networks[rule] = program.copied()
+        networks[rule].load_state_dict(weights)
+    idle = program.distillation.tally.idle()
     if AVERAGED not in networks and program.averaging_from is not None:
         idle.append(f"training ended before averaging.start={program.averaging_from}; nothing is averaged")
+    idle += [
+        f"no validation gave a score for selection={rule}" for rule in keeper.selection.rules if rule not in networks
+    ]
     for line in idle:
         program.console.print(f"warning: {line}", style="yellow", markup=False, soft_wrap=True)
+    keeper.record_shares(program.distillation.tally, program.row, steps)
     travelled = keeper.travel.distance
     if travelled is not None:
         keeper.record([program.row(keeper.judged(LAST, steps), "weight_distance", travelled)])
@@ -185,6 +201,15 @@ def _keep(program: Training, keeper: Keeper, steps: int) -> dict[str, nn.Module]
             save_weights(network, keeper.run, selection)
         keeper.set_status("trained", steps, seconds, idle)
     program.console.print(f"trained {steps:,} steps in {seconds:.0f} s; testing")
+    return networks
+
+
+def _kept(program: Training, run: Run) -> dict[str, nn.Module]:
+    """The same networks from a run that has written them."""
+    networks = program.networks()
+    networks |= {name: program.copied() for name in SELECTIONS if name != LAST and weights_path(run, name).exists()}
+    for name, network in networks.items():
+        load_weights(network, run, name)
     return networks
 
 
@@ -215,7 +240,7 @@ def _open(
         return _begin(program, run, identity, interruption)
     _check_same(program, run, identity)
     status = run.status() or Status("training")
-    keeper = Keeper(run, program.run_settings.checkpoint_every, interruption, identity.key, status)
+    keeper = _keeper(program, run, identity, interruption, status)
     program.console.print(f"an interrupted run is in {run.path}", markup=False, soft_wrap=True)
     with interruption.writing():  # it may have been killed while doing this
         keep_teachers(run, program.teachers, program.run_settings.teacher_weights)
@@ -249,8 +274,7 @@ def _begin(program: Training, run: Run, identity: Identity, interruption: Interr
         run.begin(program.config_yaml(), identity, program.steps)
         keep_teachers(run, program.teachers, program.run_settings.teacher_weights)
         program.describe(run)
-    status = Status("training", of=program.steps)
-    keeper = Keeper(run, program.run_settings.checkpoint_every, interruption, identity.key, status)
+    keeper = _keeper(program, run, identity, interruption, Status("training", of=program.steps))
     program.begin()
     for teacher in program.teachers:
         weights = choose_weights(teacher, program.run_settings.teacher_weights)
@@ -259,11 +283,14 @@ def _begin(program: Training, run: Run, identity: Identity, interruption: Interr
     return keeper
 
 
+def _keeper(program: Training, run: Run, identity: Identity, interruption: Interruption, status: Status) -> Keeper:
+    settings = program.run_settings
+    return Keeper(run, settings.checkpoint_every, interruption, identity.key, status, Selection(settings.selection))
+
+
 def _follow(program: Training, run: Run, identity: Identity, interruption: Interruption) -> Keeper:
     """Of another process of the same training: reads what the first one goes on from, and writes nothing."""
-    keeper = Keeper(
-        run, program.run_settings.checkpoint_every, interruption, identity.key, run.status() or Status("training")
-    )
+    keeper = _keeper(program, run, identity, interruption, run.status() or Status("training"))
     state, _ = Checkpoints(run).load()
     keeper.players = None if state is None else state["players"]
     return keeper

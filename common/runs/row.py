@@ -5,6 +5,7 @@ from typing import Any
 
 from common.averaging import Averager
 from common.runs.folder import Run
+from common.runs.selection import Rule
 from common.runs.weights import Weights, choose_weights, weights_digest
 
 
@@ -12,6 +13,7 @@ def describe_row(
     method: Mapping[str, Any],
     averaging: tuple[Mapping[str, Any], Averager] | None = None,
     validation: Mapping[str, Any] | None = None,
+    selection: Sequence[Rule] = (),
     driver: Mapping[str, Any] | None = None,
     teachers: Sequence[Run] = (),
     weights: Weights = "auto",
@@ -23,7 +25,9 @@ def describe_row(
     Args:
         method: The config group, resolved.
         averaging: The config group and the averager it makes, if it makes one.
-        validation: What an averager that asks for a validation loss is given: how often, on how much.
+        validation: What averagers that ask for a validation loss, and rules of selection, are given: how often, on
+            how much.
+        selection: The rules of selection.
         driver: The config group, where the student does not choose every action.
         teachers: Runs of the teachers that are asked.
         weights: Which of their weights.
@@ -34,6 +38,8 @@ def describe_row(
     if averaging is not None:
         node, averager = averaging
         row["averaging"] = dict(node) | (dict(validation or {}) if averager.needs_validation else {})
+    if selection:
+        row["selection"] = {"rules": sorted(selection), **(validation or {})}
     if driver is not None:
         row["driver"] = dict(driver)
     if teachers:

@@ -9,6 +9,7 @@ from pydantic_core import PydanticCustomError
 from common.arguments import Count, NotNegative, Seed, check_type, numbers_in
 from common.averaging import NO_AVERAGING
 from common.evaluation.measures import MeasureSettings
+from common.runs.selection import Rule
 from common.runs.weights import Weights
 from common.teacher import Combination
 
@@ -48,6 +49,7 @@ class RunSettings:
         strength: Weights, temperatures and thresholds, for the methods' configurations to refer to.
         method: The method, a node for :func:`common.method.make_distillation`.
         averaging: The averager, a node for :func:`common.averaging.make_averager`.
+        selection: Which weights are kept beside the last: of the best source validation, or the oracle's.
         checkpoint_every: Steps between two checkpoints.
     """
 
@@ -65,6 +67,7 @@ class RunSettings:
     resume: Literal["auto", "never"] = "auto"
     unfinished: bool = False
     anchor: str | None = None
+    selection: list[Rule] = Field(default_factory=list)
 
 
 @dataclass(config=STRICT, kw_only=True)

@@ -5,7 +5,7 @@ import hashlib
 import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
@@ -16,9 +16,13 @@ from common.runs.disk import MEBIBYTE, check_size, write_atomically
 from common.runs.folder import Run
 from common.text import shown
 
-LAST, AVERAGED = "last", "averaged"
-Weights = Literal["auto", "last", "averaged"]
-"""Which of a run's weights to use; ``auto`` means the averaged ones if it has any."""
+LAST: Final = "last"
+AVERAGED: Final = "averaged"
+VALIDATED: Final = "validated"
+ORACLE: Final = "oracle"
+SELECTIONS = (LAST, AVERAGED, VALIDATED, ORACLE)
+Weights = Literal["auto", "last", "averaged", "validated", "oracle"]
+"""Which of a run's weights to use; ``auto`` means the averaged ones if it has any, else the last."""
 
 
 def _first_names(state: dict[str, Tensor]) -> dict[str, str]:
@@ -92,12 +96,14 @@ def choose_weights(run: Run, weights: Weights = "auto") -> str:
     """The name of the checkpoint that ``weights`` means in this run.
 
     Raises:
-        InputError: averaged weights of a run that has none.
+        InputError: weights of which the run has none.
     """
-    averages = weights_path(run, AVERAGED).exists()
-    if weights == AVERAGED and not averages:
-        raise InputError(f"{run.path} has no averaged weights; use last, or train it with averaging=wakd")
-    return AVERAGED if averages and weights != LAST else LAST
+    if weights == "auto":
+        return AVERAGED if weights_path(run, AVERAGED).exists() else LAST
+    if weights != LAST and not weights_path(run, weights).exists():
+        how = "averaging=wakd" if weights == AVERAGED else f"selection=[{weights}]"
+        raise InputError(f"{run.path} has no {weights} weights; use last, or train it with {how}")
+    return weights
 
 
 def weights_digest(run: Run, name: str) -> str:

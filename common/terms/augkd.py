@@ -94,17 +94,16 @@ class AuGKD(Term):
         right = (teacher.argmax(dim=1) == labels).to(loss.dtype)
         if self.agreeing:
             loss = loss * right
-        acts = {"mixture": loss.new_tensor(1.0 - share)}
+        acts, shares = {"mixture": loss.new_tensor(1.0 - share)}, {"teacher_right": mean_over_valid(right, valid)}
         metrics = {}
         if view.log:
             confidence = teacher.float().softmax(dim=1).amax(dim=1)
             agreement = (student.detach().argmax(dim=1) == teacher.argmax(dim=1)).float()
             metrics = {
                 "real": loss.new_tensor(share),
-                "teacher_right": mean_over_valid(right, valid),
                 "teacher_confidence": mean_over_valid(confidence, valid),
                 "teacher_agreement": mean_over_valid(agreement, valid),
             }
         if len(loss) < len(view.inputs):
             loss = mean_over_valid(loss, valid)
-        return TermOutput(loss, metrics, acts=acts)
+        return TermOutput(loss, metrics, acts=acts, shares=shares)

@@ -23,12 +23,15 @@ class TermOutput:
         position_weight: ``[B, *]`` factors for the *whole* loss of each position (task and
             all terms), detached; ``None`` leaves the loss alone.
         acts: Name of a part that may stay idle, such as a filter → detached scalar, 0 where it did nothing.
+        shares: Name → detached scalar in [0, 1] whose course over training is recorded, such as what is
+            filtered; logged too.
     """
 
     loss: Tensor
     metrics: dict[str, Tensor] = dataclasses.field(default_factory=dict)
     position_weight: Tensor | None = None
     acts: dict[str, Tensor] = dataclasses.field(default_factory=dict)
+    shares: dict[str, Tensor] = dataclasses.field(default_factory=dict)
 
 
 class Term(Checked, nn.Module):

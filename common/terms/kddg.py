@@ -47,7 +47,7 @@ class KDDG(KD):
 
     ``w`` is always detached. The label is the task's target, or without targets (PPO) the
     teacher's most probable action. A threshold of 0.999 touches almost nothing in one step;
-    the logged ``fraction_filtered`` (positions with w < 1) shows what the filter does.
+    the recorded ``fraction_filtered`` (positions with w < 1) shows what the filter does.
 
     On a policy, ``student`` scales the policy's own loss and its entropy bonus away where the student is sure; see
     ``benchmarks/effect/control.md`` for what each reading does there.
@@ -76,7 +76,7 @@ class KDDG(KD):
         self.reading = reading
 
     def forward(self, view: View) -> TermOutput:
-        """The KD loss and the filter; logs ``fraction_filtered`` and ``filter_weight`` (its mean)."""
+        """The KD loss and the filter; records ``fraction_filtered`` and logs ``filter_weight``."""
         output = super().forward(view)
         weight = gradient_filter_weight(self._filtered(view), self.threshold)
         taken = 1 - weight if view.valid is None else (1 - weight).masked_fill(~view.valid, 0.0)
@@ -85,8 +85,8 @@ class KDDG(KD):
             output.position_weight = weight
         else:
             output.loss = output.loss * weight
+        output.shares["fraction_filtered"] = mean_over_valid((weight < 1).float(), view.valid)
         if view.log:
-            output.metrics["fraction_filtered"] = mean_over_valid((weight < 1).float(), view.valid)
             output.metrics["filter_weight"] = mean_over_valid(weight, view.valid)
         return output
 

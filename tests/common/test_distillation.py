@@ -255,13 +255,13 @@ def test_what_never_acts_is_named() -> None:
         f"{name} added nothing to the loss in any step" for name in ("weightless", "silent", "late")
     )
     untouched = "the filter of kddg touched nothing in any step"
-    assert distillation.idle() == [weightless, silent, late, untouched]
+    assert distillation.tally.idle() == [weightless, silent, late, untouched]
     # What acts once has acted; steps outside training do not count.
     terms["kddg"].threshold = 0.0  # type: ignore[assignment]
     distillation.eval()(_view(2, progress=0.5), something)
-    assert distillation.idle() == [weightless, silent, late, untouched]
+    assert distillation.tally.idle() == [weightless, silent, late, untouched]
     distillation.train()(_view(2, progress=0.5), something)
-    assert distillation.idle() == [weightless, silent]
+    assert distillation.tally.idle() == [weightless, silent]
 
 
 def test_a_filter_that_touches_ignored_positions_alone_is_idle() -> None:
@@ -271,7 +271,31 @@ def test_a_filter_that_touches_ignored_positions_alone_is_idle() -> None:
     teacher = torch.stack([view.logits[0], torch.zeros(3)])
     distillation = Distillation({"kddg": KDDG(threshold=0.9)}, teacher=Teacher([nn.Identity()]))
     distillation(dataclasses.replace(view, teacher_logits=teacher), torch.ones(2))
-    assert distillation.idle() == ["the filter of kddg touched nothing in any step"]
+    assert distillation.tally.idle() == ["the filter of kddg touched nothing in any step"]
+
+
+class _Shares(_Given):
+    def forward(self, view: View) -> TermOutput:
+        output = super().forward(view)
+        output.shares["taken"] = output.loss.mean()
+        return output
+
+
+def test_shares_are_means_over_the_steps_since_they_were_taken() -> None:
+    def made() -> Distillation:
+        return Distillation({"kddg": _Shares(torch.tensor([0.25, 0.75])), "other": _Given(torch.ones(2))})
+
+    first, second = made(), made()
+    output = first(_view(2), torch.ones(2))
+    assert output.metrics["kddg/taken"] == 0.5
+    first.eval()(_view(2), torch.ones(2))
+    first.terms["kddg"].loss = torch.ones(2)  # type: ignore[assignment]
+    first.train()(_view(2), torch.ones(2))
+    second.tally.load(first.tally.state())
+    second(_view(2), torch.ones(2))
+    assert first.tally.take_shares() == {"kddg/taken": 0.75}
+    assert second.tally.take_shares() == {"kddg/taken": pytest.approx(2 / 3)}
+    assert first.tally.take_shares() == {} == made().tally.take_shares()
 
 
 def test_what_has_acted_can_be_set_again() -> None:
@@ -282,6 +306,6 @@ def test_what_has_acted_can_be_set_again() -> None:
     first(_view(2), torch.ones(2))
     first.terms["acts"].weight = 0.0  # type: ignore[assignment]
     first(_view(2), torch.ones(2))
-    second.acted = first.acted
-    assert first.idle() == second.idle() == ["silent added nothing to the loss in any step"]
-    assert made().idle() == []
+    second.tally.load(first.tally.state())
+    assert first.tally.idle() == second.tally.idle() == ["silent added nothing to the loss in any step"]
+    assert made().tally.idle() == []

@@ -68,7 +68,7 @@ def learn(made: TrainSettings, keeps: Keeper, until: int = STEPS) -> DistilledPP
     model = program.model
     model.set_logger(configure(None, []))
     _, validation, unseen = make_parts(made.env, [])
-    curve, judge = LearningCurve(made, unseen, keeps), LevelValidation(made, validation, keeps)
+    curve, judge = LearningCurve(made, unseen, keeps, program.row), LevelValidation(made, validation, keeps)
     saving = StateKeeping(keeps, [curve, judge])
     program.prepare(keeps)
     if keeps.players is not None:
@@ -85,7 +85,7 @@ def states(model: DistilledPPO) -> Iterator[tuple[str, Any]]:
     yield "optimizer", model.policy.optimizer.state_dict()
     if model.distillation is not None:
         yield "distillation", model.distillation.state_dict()
-        yield "acted", model.distillation.acted
+        yield "tally", model.distillation.tally.state()
     if model.averaging is not None:
         yield "averaging", model.averaging.state_dict()
     yield "episodes", [[episode["r"], episode["l"]] for episode in model.ep_info_buffer or []]

@@ -81,7 +81,7 @@ def fit(made: TrainSettings, keeps: Keeper) -> SegmentationTraining:
 def states(program: SegmentationTraining) -> Iterator[tuple[str, Any]]:
     """Whatever a training has become."""
     yield "module", dict(program.module.state_dict())
-    yield "acted", program.module.distillation.acted
+    yield "tally", program.module.distillation.tally.state()
     yield "optimizer", program.trainer.optimizers[0].state_dict()
     yield "generators", [torch.rand(2), torch.as_tensor(np.random.rand(2)), random.random()]  # noqa: NPY002
 

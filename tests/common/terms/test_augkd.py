@@ -141,7 +141,7 @@ def test_what_the_teacher_gets_wrong_is_not_learnt(dense: bool, progress: float)
     assert bool(right.any())
     assert not bool(right.all())
     assert torch.equal(output.loss, everywhere * right)
-    assert output.metrics["teacher_right"].item() == pytest.approx(right.float().mean().item())
+    assert output.shares["teacher_right"].item() == pytest.approx(right.float().mean().item())
 
 
 def test_without_labels_the_teachers_choices_stand_for_them() -> None:

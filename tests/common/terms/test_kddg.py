@@ -151,7 +151,7 @@ def test_filter_is_detached() -> None:
 
 
 @pytest.mark.parametrize("reading", READINGS)
-def test_fraction_filtered_and_mean_weight_are_logged(reading: Reading) -> None:
+def test_fraction_filtered_and_mean_weight_are_told(reading: Reading) -> None:
     # Probabilities .5, .91, .94 and .99 of class 0 at n = .9: w = 1, .64, .04, 0.
     probabilities = torch.tensor([0.5, 0.91, 0.94, 0.99])
     confident = torch.stack([probabilities, 1 - probabilities], dim=1).log()
@@ -161,12 +161,14 @@ def test_fraction_filtered_and_mean_weight_are_logged(reading: Reading) -> None:
     student, teacher = (confident, plain) if reading in ("student", "overlap") else (plain, confident)
     targets = torch.zeros(4, dtype=torch.long)
     term = KDDG(threshold=0.9, reading=reading)
-    metrics = term(_view(student, teacher, targets)).metrics
-    assert metrics["fraction_filtered"].item() == 0.75
+    output = term(_view(student, teacher, targets))
+    metrics = output.metrics
+    assert output.shares["fraction_filtered"].item() == 0.75
     assert metrics["filter_weight"].item() == pytest.approx((1 + 0.64 + 0.04) / 4, abs=1e-5)
     valid = torch.tensor([True, True, False, False])
-    metrics = term(_view(student, teacher, targets, valid)).metrics
-    assert metrics["fraction_filtered"].item() == 0.5
+    output = term(_view(student, teacher, targets, valid))
+    metrics = output.metrics
+    assert output.shares["fraction_filtered"].item() == 0.5
     assert metrics["filter_weight"].item() == pytest.approx(0.82, abs=1e-5)
     assert "teacher_agreement" in metrics
 
