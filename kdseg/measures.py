@@ -294,7 +294,6 @@ class SegmentationSubject(Subject):
         return torch.from_numpy(pixels)[None].to(self.device), mask[None].to(self.device)
 
 
-
 def _middle(height: int, width: int, side: int = SIDE) -> tuple[slice, slice]:
     top, left = (max(0, (size - side) // 2) for size in (height, width))
     return np.s_[top : top + side, left : left + side]

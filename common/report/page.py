@@ -46,6 +46,7 @@ def render(analysis: Analysis) -> str:
     body = [
         "<h1>Seen and unseen domains</h1>",
         f'<p class="soft">{on_page(headline_sentence(analysis))}</p>',
+        _answers(analysis),
         _notes(analysis),
         *(_over_targets(table, colours) for table in analysis.over_targets),
         *(_setting(table, colours) for table in analysis.tables),
@@ -59,6 +60,13 @@ def render(analysis: Analysis) -> str:
         + "\n".join(body)
         + f"\n<script>{script}</script></body></html>\n"
     )
+
+
+def _answers(analysis: Analysis) -> str:
+    """What a reader wants to know first: of every setting, about the method that is furthest from the reference."""
+    found = {table.setting.short: next(sentences(table), "") for table in analysis.tables}
+    lines = [f"<b>{on_page(short)}</b> {on_page(sentence)}" for short, sentence in found.items() if sentence]
+    return "".join(f'<p class="headline">{line}</p>' for line in lines)
 
 
 def _notes(analysis: Analysis) -> str:
