@@ -1,5 +1,6 @@
 """A sweep on a Ray cluster of two workers on this machine, where the extra ``ray`` is installed."""
 
+import json
 import os
 import signal
 import subprocess
@@ -22,7 +23,7 @@ STEPS = 60
 def sweep(folder: Path, data: Path, *more: str) -> subprocess.Popen[str]:
     command = [
         *(str(Path(sys.executable).parent / "kdseg-train"), "-m", "hydra/launcher=ray"),
-        *("hydra.launcher.ray.init.num_cpus=2", "data=nuclei", f"data.root={data}", "data.target=fluorescence"),
+        *("+hydra.launcher.ray.init.num_cpus=2", "data=nuclei", f"data.root={data}", "data.target=fluorescence"),
         *("data.batch_size=4", "data.crop_size=32", "network.decoder_channels=[8,8,8]", "evaluation.every=0"),
         *(f"trainer.max_steps={STEPS}", "trainer.accelerator=cpu", "checkpoint_every=5"),
         *(f"run_dir={folder}/${{seed}}", f"seed={','.join(map(str, SEEDS))}", *more),
@@ -43,7 +44,7 @@ def worker_of(run: Run) -> int:
     for _ in range(2000):
         status = run.status() if run.status_path.exists() else None
         if status is not None and 0 < status.steps < STEPS:
-            return int(run.lock_path.read_text().split()[0])
+            return int(json.loads((run.path / "lock").read_text())["pid"])
         time.sleep(0.05)
     raise AssertionError("no checkpoint came")
 
