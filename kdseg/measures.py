@@ -5,6 +5,7 @@ import dataclasses
 import functools
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -53,7 +54,7 @@ class Corrupting:
         self, image: NDArray[np.uint8], mask: NDArray[np.uint8], seed: Sequence[int]
     ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """As :class:`kdseg.domains.augmentation.Pipeline`; the run's seed and the pass do not count."""
-        cut = _middle(*mask.shape, CORRUPTED_SIDE)
+        cut = _middle(mask, CORRUPTED_SIDE)
         image, mask = image[cut], mask[cut]
         if not self.condition.strength:
             return image, mask
@@ -179,7 +180,7 @@ class SegmentationSubject(Subject):
         for position in self._some(part):
             image, mask = self._image(part, position)
             strange = part.dataset.unknown(position)
-            kinds = [(mask != IGNORE)[0].cpu().numpy(), strange[_middle(*strange.shape)]]
+            kinds = [(mask != IGNORE)[0].cpu().numpy(), strange[_middle(strange)]]
             with torch.no_grad():
                 logits = self.of_pixels(image)
                 maps = {name: score(logits)[0].double().cpu().numpy() for name, score in SCORES.items()}
@@ -288,12 +289,12 @@ class SegmentationSubject(Subject):
     def _image(self, part: Part, position: int) -> tuple[Tensor, Tensor]:
         """The middle of an image in its own range ``[1, 3, H, W]`` and of its mask ``[1, H, W]``."""
         sample = part.dataset.sample(position)
-        cut = _middle(*sample.mask.shape)
+        cut = _middle(sample.mask)
         pixels = np.ascontiguousarray(sample.image[cut].transpose(2, 0, 1)).astype(np.float32) / np.float32(255)
         mask = torch.from_numpy(sample.mask[cut].astype(np.int64))
         return torch.from_numpy(pixels)[None].to(self.device), mask[None].to(self.device)
 
 
-def _middle(height: int, width: int, side: int = SIDE) -> tuple[slice, slice]:
-    top, left = (max(0, (size - side) // 2) for size in (height, width))
+def _middle(mask: NDArray[Any], side: int = SIDE) -> tuple[slice, slice]:
+    top, left = (max(0, (size - side) // 2) for size in mask.shape)
     return np.s_[top : top + side, left : left + side]

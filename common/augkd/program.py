@@ -15,7 +15,7 @@ from common.distillation import Distillation
 from common.errors import InputError
 from common.runs.folder import Run
 from common.runs.items import item_key
-from common.runs.keeper import Keeper
+from common.runs.keeper import Keeper, is_first_process
 from common.runs.records import Record
 from common.runs.settings import RunSettings
 from common.terms.augkd import AuGKD
@@ -111,6 +111,8 @@ def prepare_term(
         return
     if term.start == "data_free":
         folder.load("data_free", {"student": student})
+    if not is_first_process():
+        return  # which has prepared, recorded and said all this before it started the others
     # What it took belongs to what the run costs, also where another run has paid for it.
     keeper.clock.restart(sum(facts.seconds for facts in folder.stages.values()))
     keeper.record(row(name, value) for name, value in _told(folder).items())

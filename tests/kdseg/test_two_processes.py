@@ -86,6 +86,28 @@ def test_the_program_trains_on_two_devices_and_one_of_them_speaks(small_nuclei: 
     assert len(curve) == 8 and len({(record.domain, record.steps) for record in curve}) == 8
 
 
+def test_the_first_of_two_devices_prepares_augkd_alone(small_nuclei: Path, tmp_path: Path) -> None:
+    shared = (
+        *("data=nuclei", f"data.root={small_nuclei}", "data.target=fluorescence", "data.batch_size=4"),
+        *("data.crop_size=32", "network.decoder_channels=[16,8,8]", "trainer.max_steps=2", "evaluation.every=0"),
+        "trainer.accelerator=cpu",
+    )
+    prepared = ("latent=4", "width=2", "data_free_rounds=2", "anchor_rounds=2", "batch_size=4")
+    for name, more in (
+        ("teacher", ()),
+        ("run", ("method=augkd", f"teacher={tmp_path / 'teacher'}", "trainer.devices=2")),
+    ):
+        command = [sys.executable, "-m", "kdseg.train", *shared, *more, f"run_dir={tmp_path / name}"]
+        command += [f"method.terms.augkd.preparation.{one}" for one in prepared if name == "run"]
+        done = subprocess.run(command, env=ENVIRONMENT, cwd=tmp_path, capture_output=True, text=True, timeout=240)
+        assert done.returncode == 0, done.stderr[-3000:]
+    run = Run(tmp_path / "run")
+    assert run.finished
+    metrics = [record.metric for record in run.records() if record.split == "progress"]
+    assert len(metrics) == len(set(metrics)) and "augkd/data_free/seconds" in metrics
+    assert done.stdout.count("the teacher's confidence on the student's domain") == 1
+
+
 def test_a_batch_that_cannot_be_shared_equally_is_refused() -> None:
     draws = TrainingDraws([8], 8, seed=0)
     assert [len(batch) for batch in TrainingBatches(draws, 4)] == [4, 4]
