@@ -121,6 +121,7 @@ def test_a_run_keeps_its_artefact_its_costs_and_its_samples(case: Case) -> None:
     kind = "entropy" if case.task == "policies" else "energy"
     for name in ("data_free/seconds", "anchor/seconds", "anchor/peak_mebibytes", f"{kind}/after the anchor"):
         assert np.isfinite(recorded[f"augkd/{name}"].value)
+    assert 0 <= recorded.pop("augkd/teacher_right").value <= 1
     assert all(row.steps == 0 for name, row in recorded.items() if name.startswith("augkd/"))
     status = case.whole.status()
     assert status is not None
