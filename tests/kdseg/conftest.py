@@ -39,11 +39,11 @@ def _batch(domains: list[Path], number: int, side: int = 32) -> dict[str, Tensor
 
 
 @pytest.fixture(scope="session")
-def tiny(nuclei: Path) -> list[str]:
+def tiny(small_nuclei: Path) -> list[str]:
     """Arguments of ``kdseg-train`` that make it a matter of seconds; ``run_dir`` is left to the test."""
     return [
         "data=nuclei",
-        f"data.root={nuclei}",
+        f"data.root={small_nuclei}",
         "data.target=fluorescence",
         "data.batch_size=4",
         "data.crop_size=32",
