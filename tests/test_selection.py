@@ -119,6 +119,7 @@ def test_the_report_names_the_oracle_and_draws_no_conclusion_from_it(case: Case,
     assert "erm (oracle): its weights were chosen by the target's own labels" in page
     assert "erm (validated) " in page and "erm (oracle) helps" not in page
     assert "erm (oracle) is not shown" not in page and "erm (oracle) hurts" not in page
+    assert next(line for line in page.splitlines() if line.startswith("| erm (oracle) |")).endswith("| oracle |")
 
 
 def test_nothing_to_choose_by_is_refused_before_anything_is_written(

@@ -67,16 +67,19 @@ def _difference(label: str, reference: str | None, parts: Sequence[Part]) -> Dif
         drawn = [(part.resamples[label], part.resamples[reference]) for part in parts]
         improved = [probability_of_improvement(sign * ours, sign * theirs) for ours, theirs in drawn]
         probabilities = percentile_interval(np.mean(improved, axis=0))
+    is_oracle = any(part.setting.is_oracle(label) for part in parts)
+    p_value = None if is_oracle else found.p_value
     probability = np.mean([probability_of_improvement(sign * ours, sign * theirs) for ours, theirs in pairs])
     return Difference(
         value=found.value,
         interval=found.interval,
         probability=float(probability),
         probability_interval=probabilities,
-        p_value=found.p_value,
-        adjusted=found.p_value,
+        p_value=p_value,
+        adjusted=p_value,
         fewest_seeds=min(len(scores) for pair in pairs for scores in pair),
         higher_is_better=higher_is_better,
+        is_oracle=is_oracle,
     )
 
 

@@ -26,6 +26,7 @@ class Difference:
         adjusted: ``p_value`` after Holm's correction over methods and targets.
         fewest_seeds: The smaller number of seeds of the two (the smallest over targets).
         higher_is_better: Of the metric.
+        is_oracle: Whether the target's labels chose the method's weights; it has no p-value then.
     """
 
     value: float
@@ -36,14 +37,19 @@ class Difference:
     adjusted: float | None
     fewest_seeds: int
     higher_is_better: bool = True
+    is_oracle: bool = False
 
     @property
     def verdict(self) -> str:
         """``better``, ``worse`` or ``undecided`` at 5 % after Holm, or why there is none.
 
+        An oracle has seen the target: what it gains is shown, and claimed of nothing.
+
         With few seeds a decision is marked: its interval rests on the assumption that scores are normal over seeds,
         which so few cannot show.
         """
+        if self.is_oracle:
+            return "oracle"
         if self.fewest_seeds < 2:
             return "one seed"
         if self.adjusted is None:

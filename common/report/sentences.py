@@ -13,7 +13,7 @@ def sentences(table: SettingTable) -> Iterator[str]:
     """One for each method that can be compared, those that helped most first; an oracle is no method."""
     setting = table.setting
     sign = 1 if setting.measure.higher_is_better else -1
-    compared = [row for row in table.rows if row.difference is not None and not setting.is_oracle(row.label)]
+    compared = [row for row in table.rows if row.difference is not None and not row.difference.is_oracle]
     for row in sorted(compared, key=lambda row: -sign * row.difference.value if row.difference else 0.0):
         yield _sentence(setting, row)
 
