@@ -129,7 +129,7 @@ def test_a_run_keeps_its_artefact_its_costs_and_its_samples(case: Case) -> None:
     assert any(key.startswith("anchor_images|") for key in case.whole.items())
 
 
-@pytest.mark.parametrize(("kind", "at"), [(DataFreeLearning, 2), (AnchorLearning, 1), (AnchorLearning, 3)])
+@pytest.mark.parametrize(("kind", "at"), [(DataFreeLearning, 2), (AnchorLearning, 3)])
 def test_an_interrupted_stage_goes_on_bit_for_bit(
     case: Case, kind: type[Stage], at: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
