@@ -55,6 +55,8 @@ class Tally:
         }
 
     def load(self, state: Mapping[str, Any]) -> None:
-        """Take back what :meth:`state` gave."""
-        self._most = {(term, part): torch.tensor(most) for term, part, most in state["most"]}
-        self._shares = {(term, name): (torch.tensor(total), steps) for term, name, total, steps in state["shares"]}
+        """Take back what :meth:`state` gave; nothing of a training that began before there was one."""
+        self._most = {(term, part): torch.tensor(most) for term, part, most in state.get("most", [])}
+        self._shares = {
+            (term, name): (torch.tensor(total), steps) for term, name, total, steps in state.get("shares", [])
+        }

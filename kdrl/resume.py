@@ -63,7 +63,7 @@ def restore(model: DistilledPPO, evaluations: Sequence[Evaluation], state: State
     model.policy.optimizer.load_state_dict(state["optimizer"])
     if model.distillation is not None:
         load_own_state(model.distillation, state["distillation"])
-        model.distillation.tally.load(state["tally"])
+        model.distillation.tally.load(state.get("tally", {}))
     if model.averaging is not None:
         model.averaging.load_state_dict(state["averaging"])
     model.num_timesteps, model._n_updates = state["steps"], state["updates"]

@@ -102,7 +102,7 @@ def capture(trainer: pl.Trainer, module: SegmentationModule) -> State:
 def restore_module(module: SegmentationModule, state: State) -> None:
     """Take back the module's part of what :func:`capture` gave."""
     load_own_state(module, state["module"], DISTILLATION)
-    module.distillation.tally.load(state["tally"])
+    module.distillation.tally.load(state.get("tally", {}))
 
 
 def set_counters(trainer: pl.Trainer, position: State) -> None:

@@ -64,8 +64,8 @@ def render(analysis: Analysis) -> str:
 
 def _answers(analysis: Analysis) -> str:
     """What a reader wants to know first: of every setting, about the method that is furthest from the reference."""
-    found = {table.setting.short: next(sentences(table), "") for table in analysis.tables}
-    lines = [f"<strong>{on_page(short)}</strong> {on_page(sentence)}" for short, sentence in found.items() if sentence]
+    found = [(table.setting.short, next(sentences(table), "")) for table in analysis.tables]
+    lines = [f"<strong>{on_page(short)}</strong> {on_page(sentence)}" for short, sentence in found if sentence]
     return "".join(f'<p class="headline">{line}</p>' for line in lines)
 
 

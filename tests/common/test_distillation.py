@@ -309,3 +309,5 @@ def test_what_has_acted_can_be_set_again() -> None:
     second.tally.load(first.tally.state())
     assert first.tally.idle() == second.tally.idle() == ["silent added nothing to the loss in any step"]
     assert made().tally.idle() == []
+    second.tally.load({})  # of a training that was interrupted before there was a tally
+    assert second.tally.idle() == [] and second.tally.take_shares() == {}

@@ -1,5 +1,6 @@
 import base64
 import csv
+import dataclasses
 import io
 import re
 from html.parser import HTMLParser
@@ -223,3 +224,16 @@ def test_same_runs_same_report(tmp_path: Path, write: SimpleNamespace) -> None:
     write.segmentation_run(tmp_path / "runs" / "erm-0", "erm", 0)
     write.segmentation_run(tmp_path / "runs" / "kd-0", "kd", 0)
     assert report(tmp_path / "runs", tmp_path / "a") == report(tmp_path / "runs", tmp_path / "b")
+
+
+def test_every_setting_is_answered_at_the_top(write: SimpleNamespace, tmp_path: Path) -> None:
+    """Also where two differ in nothing but the network, which their short names leave out."""
+    for network in ("unet_small", "unet_large"):
+        write.segmentation_runs(tmp_path / "runs" / network)
+        for path in (tmp_path / "runs" / network).iterdir():
+            records = [dataclasses.replace(record, network=network) for record in Run(path).records()]
+            Run(path).record_path.unlink()
+            Run(path).append(records)
+    _, page = report(tmp_path / "runs", tmp_path / "report")
+    top = page[page.index("<h1>") : page.index("<h2>")]
+    assert top.count('<p class="headline">') == 2
