@@ -65,8 +65,8 @@ def run(config_name: str, settings: type[S], task: Callable[[S], object], parts:
         nonlocal composed
         composed = True
         sweep.jobs += 1
-        # Caught here already: Hydra adds a line of its own to what leaves the job.
         sweep.is_local = str(HydraConfig.get().launcher._target_).endswith(".BasicLauncher")
+        # Caught here already: Hydra adds a line of its own to what leaves the job.
         with one_line_errors(show_trace, sweep if HydraConfig.get().mode == RunMode.MULTIRUN else None):
             values = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
             assert isinstance(values, dict)

@@ -174,8 +174,9 @@ class PolicyTraining(lifecycle.Training):
         self.parts = test_parts(settings.env, settings.evaluation.looks)
         self.ppo = ppo_arguments(settings)
         self.driver = configured_driver(settings)
-        averaging = make_averager(settings.averaging, _without_validation(settings))
-        Selection(settings.selection).check(_without_validation(settings))
+        without_validation = _without_validation(settings)
+        averaging = make_averager(settings.averaging, without_validation)
+        Selection(settings.selection).check(without_validation)
         self.averaging_from = None if averaging is None else averaging.start
         self.distillation, paths = configured_method(settings)
         self.teachers = [Run(path) for path in paths]

@@ -53,26 +53,29 @@ class LearningCurve(pl.Callback):
         """Write a row per loader and let the clock go on."""
         assert isinstance(pl_module, SegmentationModule)
         if trainer.is_global_zero and not trainer.sanity_checking:
-            self._record(pl_module.confusions, LAST, trainer.global_step)
-            self._record(pl_module.averaged_confusions, AVERAGED, trainer.global_step)
-            self._offer(pl_module)
+            scores = _scores(pl_module.confusions)
+            self._record(scores, LAST, trainer.global_step)
+            self._record(_scores(pl_module.averaged_confusions), AVERAGED, trainer.global_step)
+            self._offer(pl_module.network, scores)
             self.keeper.record_shares(pl_module.distillation.tally, self.row, trainer.global_step)
         self._pause.close()
 
-    def _offer(self, module: SegmentationModule) -> None:
-        scores = {number: float(mean_iou(matrix.cpu().numpy())) for number, matrix in module.confusions.items()}
+    def _offer(self, network: nn.Module, scores: Mapping[int, float]) -> None:
         for rule in self.keeper.selection.rules:
             own = [score for number, score in scores.items() if self.parts[number].seen == (rule == VALIDATED)]
             if own:
-                self.keeper.selection.offer(rule, module.network, float(np.mean(own)))
+                self.keeper.selection.offer(rule, network, float(np.mean(own)))
 
-    def _record(self, confusions: Mapping[int, Tensor], selection: str, steps: int) -> None:
+    def _record(self, scores: Mapping[int, float], selection: str, steps: int) -> None:
         judged = self.keeper.judged(selection, steps)
-        for number, confusion in confusions.items():
+        for number, value in scores.items():
             part = self.parts[number]
-            value = float(mean_iou(confusion.cpu().numpy()))
             if not np.isnan(value):
                 self.keeper.record([score_row(self.settings, self.data, part, "progress", "miou", value, judged)])
+
+
+def _scores(confusions: Mapping[int, Tensor]) -> dict[int, float]:
+    return {number: float(mean_iou(matrix.cpu().numpy())) for number, matrix in confusions.items()}
 
 
 def all_finite(network: nn.Module) -> bool:

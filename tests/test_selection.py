@@ -7,6 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
 
 import kdrl.evaluate
 import kdrl.train
@@ -15,6 +18,7 @@ import kdseg.train
 from common.report.main import main as report
 from common.runs.folder import Run
 from common.runs.selection import Selection
+from common.runs.weights import weights_path
 
 Call = Callable[..., Any]
 Program = tuple[Callable[[], None], Callable[[], None], tuple[str, ...], tuple[str, ...]]
@@ -45,13 +49,13 @@ PROGRAMS: dict[str, Program] = {
 
 @dataclasses.dataclass
 class Case:
-    """Both weights were asked for in ``run``, none in ``plain``; ``offers`` are the scores that were chosen by."""
+    """Both weights were asked for in ``run``, none in ``plain``; ``offers`` are what was chosen from, with scores."""
 
     task: str
     call: Call
     run: Run
     plain: Run
-    offers: dict[str, list[float]]
+    offers: dict[str, list[tuple[float, dict[str, Tensor]]]]
 
 
 @pytest.fixture(scope="module", params=PROGRAMS)
@@ -61,12 +65,12 @@ def case(
     train, _, arguments, _ = PROGRAMS[request.param]
     folder = tmp_path_factory.mktemp(request.param)
     data = (f"data.root={small_nuclei}",) if request.param == "segmentation" else ()
-    offers: dict[str, list[float]] = {"validated": [], "oracle": []}
+    offers: dict[str, list[tuple[float, dict[str, Tensor]]]] = {"validated": [], "oracle": []}
     original = Selection.offer
 
     def offer(selection: Selection, rule: Any, network: Any, score: float) -> None:
         if rule in selection.rules:
-            offers[rule].append(score)
+            offers[rule].append((score, {name: tensor.clone() for name, tensor in network.state_dict().items()}))
         original(selection, rule, network, score)
 
     with pytest.MonkeyPatch.context() as patch:
@@ -88,7 +92,11 @@ def test_choosing_changes_nothing_of_the_training(case: Case) -> None:
 
 
 def test_the_chosen_weights_are_those_of_the_best_validation(case: Case) -> None:
-    assert all(len(scores) >= 3 for scores in case.offers.values())
+    assert all(len(offers) >= 3 for offers in case.offers.values())
+    for rule, offers in case.offers.items():
+        _, best = max(offers, key=lambda offer: offer[0])  # the first of equal ones
+        kept = load_file(weights_path(case.run, rule))
+        assert all(torch.equal(kept[name], best[name]) for name in kept)
     if case.task == "policies":
         return  # returns of the few episodes that are played along the way are not those of the test
     for split, rule, seen in (("validation", "validated", True), ("test", "oracle", False)):
@@ -97,7 +105,7 @@ def test_the_chosen_weights_are_those_of_the_best_validation(case: Case) -> None
             for row in case.run.records()
             if (row.split, row.metric, row.selection, row.seen) == (split, "miou", rule, seen)
         ]
-        assert np.mean(tested) == pytest.approx(max(case.offers[rule]))
+        assert np.mean(tested) == pytest.approx(max(score for score, _ in case.offers[rule]))
 
 
 def test_they_can_be_judged_again(case: Case) -> None:

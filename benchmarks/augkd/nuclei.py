@@ -9,9 +9,7 @@ labelled part of the rest is drawn by the seed. Teacher and student have the sam
 import argparse
 import csv
 import json
-import os
 import shutil
-import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -25,6 +23,7 @@ if __name__ == "__main__":
 
 from benchmarks.augkd.digits import CONSTANT
 from benchmarks.digits.run import append, read
+from benchmarks.programs import call
 from common.augkd.folder import ArtefactFolder
 from common.evaluation.segmentation import mean_iou
 from common.runs.folder import Run
@@ -83,14 +82,6 @@ def folder_of(nuclei: Path, stain: str, part: float, seed: int) -> Path:
                 shutil.copy(nuclei / stain / kind / f"{name}.png", temporary / domain / kind)
     temporary.rename(root)
     return root
-
-
-def call(program: str, *arguments: str) -> None:
-    """Run a program of this installation on one thread."""
-    command = [str(Path(sys.executable).parent / program), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
-    if done.returncode:
-        raise SystemExit(f"{' '.join(command)}\n{done.stderr}")
 
 
 def confusion(run: Run) -> NDArray[np.int64]:

@@ -15,8 +15,8 @@ if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).parents[2])
 
 from benchmarks.augkd.digits import CONSTANT
-from benchmarks.augkd.nuclei import call
 from benchmarks.digits.run import append, read
+from benchmarks.programs import call
 from common.augkd.folder import ArtefactFolder
 from common.runs.folder import Run
 

@@ -14,7 +14,7 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).parents[2])
 
-from benchmarks.augkd.nuclei import call
+from benchmarks.programs import call
 from common.runs.folder import Run
 
 RESULTS = Path(__file__).parent / "results"

@@ -20,7 +20,7 @@ import numpy as np
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).parents[2])
 
-from benchmarks.augkd.nuclei import call
+from benchmarks.programs import call
 from benchmarks.speed.machine import describe
 from common.runs.folder import Run
 from common.runs.identity import Identity
