@@ -11,9 +11,12 @@ from common.arguments import Range, check_type, numbers_in
 from common.configuration import Choices, build, build_partial
 from common.overrides import Parts
 from kdseg.domains.datamodule import SegmentationData
+from kdseg.domains.dataset import IMAGENET_MEAN, IMAGENET_STD
 from kdseg.domains.folder import FolderData
 from kdseg.domains.procgen import ProcgenData
 from kdseg.module import Optimizer
+from kdseg.pretrained import normalization_of
+from kdseg.settings import NetworkSettings
 
 Finite = Annotated[float, Range(0, sys.float_info.max)]
 """Not negative; no other bound will do for all of what optimisers call by a number."""
@@ -38,6 +41,16 @@ def make_data(node: Mapping[str, Any], **extra: Any) -> SegmentationData:
     """
     data: SegmentationData = build(node, "data", DATA_SETS, **extra)
     return data
+
+
+def with_normalization(node: Mapping[str, Any], network: NetworkSettings) -> dict[str, Any]:
+    """A node of data whose pixels are normalised as the encoder's weights expect, unless it says how itself."""
+    expected = normalization_of(network.encoder_name, network.encoder_weights)
+    if expected in (None, (IMAGENET_MEAN, IMAGENET_STD)) or "mean" in node or "std" in node:
+        return dict(node)
+    assert expected is not None
+    mean, std = expected
+    return {**node, "mean": list(mean), "std": list(std)}
 
 
 def make_optimizer(node: Mapping[str, Any]) -> Optimizer:

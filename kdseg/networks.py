@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from common.configuration import check_arguments
 from common.errors import InputError, choice
 from common.text import shown
+from kdseg.pretrained import PACKAGED, check_packaged, load_packaged
 
 _OF_NAMES = frozenset(string.ascii_letters + string.digits + "_-.")
 # Set by create_network itself, or such as make timm read files and fetch weights.
@@ -36,21 +37,26 @@ def create_network(
     Args:
         arch: Architecture, such as ``unet``, ``fpn``, ``deeplabv3plus``, ``segformer``.
         encoder_name: Any encoder of the library, or ``tu-<name>`` for one of timm's.
-        encoder_weights: Pretrained weights to download, or ``None`` (the default here) for none; ``imagenet`` for those
-            that timm has for an encoder, which has others as ``tu-<name>.<tag>``.
+        encoder_weights: ``None`` (the default here) for none; ``packaged`` for those of an installed package (see
+            :mod:`kdseg.pretrained`); else pretrained weights to download: ``imagenet`` for those that timm has for an
+            encoder, which has others as ``tu-<name>.<tag>``.
         classes: Number of classes.
         options: What else the architecture takes, such as ``encoder_depth`` or ``decoder_channels``; for timm's
             encoders, theirs too. ``dpt`` gets ``dynamic_img_size=True``, without which it takes one size only.
 
     Raises:
-        InputError: an architecture, encoder or option the library does not know.
+        InputError: an architecture, encoder or option the library does not know, or weights that are not there.
     """
     arch = choice(arch.lower(), smp.MODEL_ARCHITECTURES_MAPPING, "network.arch")
     _check_encoder(encoder_name)
+    is_packaged = encoder_weights == PACKAGED
+    if is_packaged:
+        check_packaged(encoder_name)
+        encoder_weights = None
     if encoder_name.startswith("tu-") and encoder_weights not in (None, "imagenet"):  # any other would mean this one
         raise InputError(
-            f"network.encoder_weights={shown(encoder_weights)} is not known for an encoder of timm's; use imagenet or"
-            " null"
+            f"network.encoder_weights={shown(encoder_weights)} is not known for an encoder of timm's; use imagenet,"
+            f" {PACKAGED} or null"
         )
     _check_options(arch, encoder_name, options)
     options = check_arguments(smp.MODEL_ARCHITECTURES_MAPPING[arch], options, "network", _RESERVED)
@@ -60,9 +66,11 @@ def create_network(
         model: nn.Module = smp.create_model(
             arch, encoder_name=encoder_name, encoder_weights=encoder_weights, in_channels=3, classes=classes, **options
         )
-        return model
     except (TypeError, ValueError, KeyError, AssertionError, RuntimeError, NotImplementedError) as error:
         raise InputError(f"network: {' '.join(str(error).split())}") from error
+    if is_packaged:
+        load_packaged(model.encoder, encoder_name)  # type: ignore[arg-type]
+    return model
 
 
 def _check_encoder(name: str) -> None:

@@ -29,7 +29,7 @@ from common.teacher import CrossFittedTeacher, Teacher
 from common.terms import AuGKD
 from kdseg.anchors import student_domain
 from kdseg.callbacks import LearningCurve, all_finite
-from kdseg.configured import DATA_PARTS, make_data, make_optimizer
+from kdseg.configured import DATA_PARTS, make_data, make_optimizer, with_normalization
 from kdseg.domains.datamodule import Part, SegmentationData
 from kdseg.domains.draws import check_shares
 from kdseg.domains.findings import write_findings
@@ -83,6 +83,7 @@ class SegmentationTraining(lifecycle.Training):
         self.settings, self.steps = settings, settings.trainer.max_steps
         self.arguments = trainer_arguments(settings)
         pl.seed_everything(settings.seed, workers=True, verbose=False)
+        settings.data = with_normalization(settings.data, settings.network)
         self.data = make_data(settings.data)
         settings.classes = list(self.data.class_names)
         if "sources" in settings.data:  # "all others" would be other domains once the run is judged on another target
