@@ -28,7 +28,8 @@ class View:
         teacher_logits: ``[B, C, *]`` the teacher's of ``inputs``, without a graph, or ``None`` where no term needs one.
         teacher: Asks the teacher about *other* inputs: from ``[B', ...]``, as the student is given them, to logits
             ``[B', C, *]`` without a graph; ``None`` where no term needs one. Of ``inputs`` it says ``teacher_logits``
-            again, unless it is cross-fitted: its networks then answer together, since other inputs have no fold.
+            again, unless it is cross-fitted (its networks then answer together, since other inputs have no fold) or
+            was shown cleaner ones.
         stages: Feature maps ``[B, D_k, h_k, w_k]`` of the encoder's stages, shallow to deep, or ``None``.
         look: From inputs to features and logits, for terms that need both of another look, or ``None``.
         values: ``[B]`` the critic's estimates of ``inputs``, or ``None`` where there is no critic.

@@ -52,12 +52,14 @@ def identify(
         settings.teacher_combine,
         domains,
     )
+    if teachers and settings.teacher_view == "clean":
+        row["teacher_view"] = settings.teacher_view
     plain = yaml.safe_load(to_yaml(settings))
     trainer, network = plain["trainer"], plain["network"]
     return Identity(
         task="seg",
         setting={
-            "data": {key: value for key, value in plain["data"].items() if key not in _not_data(plain["data"])},
+            "data": _data(plain["data"], data),
             "classes": list(data.class_names),
             "network": {key: value for key, value in network.items() if key not in ("name", "task", "_target_")},
             "budget": {"steps": trainer["max_steps"]},
@@ -74,6 +76,10 @@ def identify(
     )
 
 
-def _not_data(node: Mapping[str, Any]) -> tuple[str, ...]:
+def _data(node: Mapping[str, Any], data: SegmentationData) -> dict[str, Any]:
+    """The setting's part of the group ``data``; a preset is the transforms that it stands for, so named or not."""
     # What later versions brought, where it is not used: runs of before are of the same setting.
-    return (*_NOT_DATA, *(["unknown_class"] if node.get("unknown_class") is None else []))
+    unused = [name for name in ("unknown_class",) if node.get(name) is None]
+    without = (*_NOT_DATA, "upright", *unused)
+    told = {key: value for key, value in node.items() if key not in without}
+    return told | ({"augmentation": data.loading.transforms()} if isinstance(node.get("augmentation"), str) else {})

@@ -1,6 +1,6 @@
 """The LightningModule: a segmentation network trained with a method."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import pytorch_lightning as pl
@@ -42,7 +42,8 @@ class SegmentationModule(pl.LightningModule):
     batches (``cross_entropy(model(images), masks, ignore_index=255)``) bit for bit.
 
     The network runs once per batch; terms share its features and logits. The teacher, frozen, answers
-    the same images. It is saved in Lightning's checkpoints with the module.
+    the same images, or their ``clean`` form where batches have one. It is saved in Lightning's checkpoints with the
+    module.
 
     Args:
         network: A segmentation-models-pytorch model (or one alike, with a ``segmentation_head``).
@@ -127,7 +128,10 @@ class SegmentationModule(pl.LightningModule):
         return logits
 
     def training_step(self, batch: dict[str, Tensor], batch_index: int) -> Tensor:
-        """Loss of one batch with ``image`` and ``mask``, and ``index`` where a term asks for it."""
+        """Loss of one batch with ``image`` and ``mask``.
+
+        It also has ``index`` where a term asks for it, and ``clean`` where the teacher is shown that instead.
+        """
         stride = self.network.stride
         images = pad_to_multiple(batch["image"], stride).contiguous(memory_format=self.memory_format)
         masks = pad_to_multiple(batch["mask"], stride, value=IGNORE)
@@ -140,7 +144,7 @@ class SegmentationModule(pl.LightningModule):
             if self._logs():
                 self.log("train/task", loss.detach())
         else:
-            loss = self._distilled_loss(images, masks, pixels, logits, batch.get("index"))
+            loss = self._distilled_loss(images, masks, pixels, logits, batch)
         is_finite = torch.isfinite(loss)
         if self.trainer.world_size > 1:
             loss, is_finite = self._of_all_processes(loss, masks)
@@ -166,10 +170,13 @@ class SegmentationModule(pl.LightningModule):
         return (self.global_step + 1) % every == 0
 
     def _distilled_loss(
-        self, images: Tensor, masks: Tensor, pixels: Pixels, logits: Tensor, index: Tensor | None
+        self, images: Tensor, masks: Tensor, pixels: Pixels, logits: Tensor, batch: Mapping[str, Tensor]
     ) -> Tensor:
-        teacher = self.distillation.teacher
-        answer = None if teacher is None else teacher(images, index)
+        teacher, index = self.distillation.teacher, batch.get("index")
+        shown = images
+        if "clean" in batch:
+            shown = pad_to_multiple(batch["clean"], self.network.stride).contiguous(memory_format=self.memory_format)
+        answer = None if teacher is None else teacher(shown, index)
         view = self._view(images, masks, pixels, logits, index, answer, self._logs(), self._progress())
         task = F.cross_entropy(logits, masks, ignore_index=IGNORE, reduction="none")
         output: DistillationOutput = self.distillation(view, task)

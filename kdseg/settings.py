@@ -81,7 +81,12 @@ class EvaluationSettings:
 
 @dataclass(config=STRICT, kw_only=True)
 class TrainSettings(RunSettings):
-    """``configs/kdseg/train.yaml``; ``classes`` is filled in from the data."""
+    """``configs/kdseg/train.yaml``; ``classes`` is filled in from the data.
+
+    Attributes:
+        teacher_view: Whether the teacher is shown the student's augmented images or the same before their pixels were
+            changed (SECANT, https://arxiv.org/abs/2106.09678).
+    """
 
     task: Literal["seg"]
     data: dict[str, Any]
@@ -91,6 +96,7 @@ class TrainSettings(RunSettings):
     optimizer: dict[str, Any]
     trainer: TrainerSettings
     evaluation: EvaluationSettings
+    teacher_view: Literal["same", "clean"] = "same"
 
 
 @dataclass(config=STRICT, kw_only=True)

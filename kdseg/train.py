@@ -94,6 +94,8 @@ class SegmentationTraining(lifecycle.Training):
         self.averaging_from = None if averaging is None else averaging.start
         self.distillation, paths = configured_method(settings, self.data, console)
         self.teachers = [Run(path) for path in paths]
+        if self.teachers and settings.teacher_view == "clean":
+            self.data.train_dataset.show_clean()
         # Seeded again, so that the network's first weights do not depend on the teacher before it.
         pl.seed_everything(settings.seed, workers=True, verbose=False)
         trainer = make_trainer(console, settings, None, self.arguments, [])  # whatever it refuses, it refuses now

@@ -1,7 +1,7 @@
 """Augmentation, and the only module that touches albumentations.
 
-A pipeline is a list. Its entries are albumentations transforms, or mappings that name one, as in a
-configuration::
+A pipeline is a list, of which :mod:`kdseg.domains.presets` has some by name. Its entries are albumentations transforms,
+or mappings that name one, as in a configuration::
 
     - transform: HorizontalFlip
       p: 0.5
@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.errors import InputError
+from kdseg.domains.presets import Preset
 from kdseg.domains.sample import IGNORE
 
 # Importing albumentations asks the registry for a newer release unless told not to; there will be none
@@ -34,34 +35,10 @@ import albumentations
 
 _KINDS = (albumentations.BasicTransform, albumentations.BaseCompose)
 Transform = Any  # one of the above; the library comes without types
-Augmentation = Sequence[Mapping[str, Any] | Transform]
+Augmentation = Preset | Sequence[Mapping[str, Any] | Transform] | None
 
 # Pixels stay uint8 until the data set normalises them, so that every pipeline is judged on the same scale.
 _CHANGES_TYPE = {"Normalize", "ToFloat", "FromFloat", "ToTensorV2", "ToTensor3D"}
-
-MILD_COLOUR = {
-    "transform": "ColorJitter",
-    "brightness": [0.8, 1.2],
-    "contrast": [0.8, 1.2],
-    "saturation": [0.8, 1.2],
-    "hue": [-0.02, 0.02],
-    "p": 0.5,
-}
-
-
-def default_augmentation(upright: bool = False) -> list[Mapping[str, Any]]:
-    """Flips and quarter turns with a mild change of colour.
-
-    Args:
-        upright: Whether up and down mean something in these images: mirror them left to right only.
-            Quarter turns also need square crops.
-
-    Returns:
-        Entries for :class:`Pipeline`.
-    """
-    flip = {"transform": "HorizontalFlip", "p": 0.5}
-    turn = {"transform": "RandomRotate90", "p": 1.0}
-    return [flip, MILD_COLOUR] if upright else [flip, turn, MILD_COLOUR]
 
 
 class Pipeline:
@@ -80,13 +57,30 @@ class Pipeline:
         InputError: if a transform is not known, not given what it needs, or changes the pixels' type.
     """
 
-    def __init__(self, augmentation: Augmentation, crop_size: int | None = None) -> None:
+    def __init__(self, augmentation: Sequence[Mapping[str, Any] | Transform], crop_size: int | None = None) -> None:
         transforms: list[Transform] = []
         if crop_size is not None:
             pad = albumentations.PadIfNeeded(crop_size, crop_size, position="random", fill=0, fill_mask=IGNORE)
             transforms += [pad, albumentations.RandomCrop(crop_size, crop_size)]
-        transforms += [build_transform(entry) for entry in augmentation]
-        self._compose = albumentations.Compose(transforms)
+        own = [build_transform(entry) for entry in augmentation]
+        self._clean = _Clean()
+        moving = [number for number, transform in enumerate(own) if not _keeps_places(transform)]
+        self._after = moving[-1] + 1 if moving else 0
+        self._first = own[: self._after]
+        self._compose = albumentations.Compose([*transforms, *self._first, self._clean, *own[self._after :]])
+
+    def check_clean(self) -> None:
+        """Raise unless pixels are moved first and changed afterwards, so that there is a clean image in between.
+
+        Raises:
+            InputError: naming the transform that comes too early.
+        """
+        early = [transform for transform in self._first if not _moves_only(transform)]
+        if early:
+            raise InputError(
+                f"teacher_view=clean: augmentation {type(early[0]).__name__} changes pixels before"
+                f" {type(self._first[-1]).__name__} moves them; put what moves pixels first"
+            )
 
     def __call__(
         self, image: NDArray[np.uint8], mask: NDArray[np.uint8], seed: Sequence[int]
@@ -95,10 +89,43 @@ class Pipeline:
 
         Equal ``seed`` (non-negative integers) gives equal results.
         """
+        augmented, moved, _ = self.both(image, mask, seed)
+        return augmented, moved
+
+    def both(
+        self, image: NDArray[np.uint8], mask: NDArray[np.uint8], seed: Sequence[int]
+    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8]]:
+        """As when called, and third the image moved as the other two but with its pixels as they were.
+
+        See :meth:`check_clean` for pipelines that have no such image.
+        """
         rng = np.random.default_rng(seed)
         self._compose.set_random_state(rng, random.Random(int(rng.integers(2**63))))
         result: dict[str, NDArray[np.uint8]] = self._compose(image=image, mask=mask)
-        return result["image"], result["mask"]
+        return result["image"], result["mask"], self._clean.image
+
+
+class _Clean(albumentations.NoOp):  # type: ignore[misc]
+    """Keeps the image as it is at this place of a pipeline; draws nothing, so that all else is as without it."""
+
+    def __call__(self, *args: Any, force_apply: bool = False, **data: Any) -> Any:
+        self.image: NDArray[np.uint8] = data["image"].copy()
+        return data
+
+
+def _leaves(transform: Transform) -> list[Transform]:
+    if not isinstance(transform, albumentations.BaseCompose):
+        return [transform]
+    return [leaf for child in transform.transforms for leaf in _leaves(child)]
+
+
+def _keeps_places(transform: Transform) -> bool:
+    """Whether every pixel stays where it is: such a transform leaves masks alone."""
+    return all(isinstance(leaf, albumentations.ImageOnlyTransform) for leaf in _leaves(transform))
+
+
+def _moves_only(transform: Transform) -> bool:
+    return not any(isinstance(leaf, albumentations.ImageOnlyTransform) for leaf in _leaves(transform))
 
 
 def build_transform(entry: Mapping[str, Any] | Transform) -> Transform:

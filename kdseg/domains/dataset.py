@@ -3,7 +3,7 @@
 import copy
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Annotated, TypedDict
+from typing import Annotated, Any, NotRequired, TypedDict
 
 import numpy as np
 import torch
@@ -13,8 +13,9 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from common.arguments import Count, Number, Positive, Range, Seed, checked_fields
-from kdseg.domains.augmentation import Augmentation, Pipeline, default_augmentation
+from kdseg.domains.augmentation import Augmentation, Pipeline
 from kdseg.domains.draws import Draw
+from kdseg.domains.presets import preset
 from kdseg.domains.sample import IGNORE, UNKNOWN, DomainData, Sample
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -37,13 +38,15 @@ class Entry(TypedDict):
 
     ``image`` float32 ``[3, H, W]``, normalised; ``mask`` int64 ``[H, W]``, 255 where ignored; ``index``, the
     image's number among all images of the experiment (training images come first, from 0); ``domain``, the
-    position of its domain in ``domain_names``.
+    position of its domain in ``domain_names``. Where asked for (:meth:`SegmentationDataset.show_clean`), ``clean`` is
+    ``image`` before its pixels were changed.
     """
 
     image: Tensor
     mask: Tensor
     index: int
     domain: int
+    clean: NotRequired[Tensor]
 
 
 @checked_fields
@@ -57,8 +60,9 @@ class Loading:
             one size each.
         crop_size: Side in pixels of the random square crops for training; ``None`` takes whole images, which
             must then have one size.
-        augmentation: Transforms after the crop (see :mod:`kdseg.domains.augmentation`); ``None`` means flips,
-            quarter turns of crops, and a mild change of colour.
+        augmentation: What is done to training images after the crop: the name of a preset
+            (:mod:`kdseg.domains.presets`; ``None`` is ``mild``) or transforms (:mod:`kdseg.domains.augmentation`).
+        upright: Whether up and down mean something in these images, so that presets mirror them left to right only.
         balanced: Whether every training batch holds equally many images of each source domain.
         samples_per_epoch: Training images drawn in an epoch; ``None`` means as many as there are. Rounded up
             to whole batches.
@@ -71,7 +75,8 @@ class Loading:
     batch_size: Batch = 16
     eval_batch_size: Batch = 8
     crop_size: Side | None = 96
-    augmentation: Augmentation | None = None
+    augmentation: Augmentation = "mild"
+    upright: bool = False
     balanced: bool = True
     samples_per_epoch: Count | None = None
     num_workers: Workers = 0
@@ -79,12 +84,15 @@ class Loading:
     mean: Channels = IMAGENET_MEAN
     std: Deviations = IMAGENET_STD
 
+    def transforms(self) -> Sequence[Any]:
+        """The training transforms after the crop, one by one."""
+        if self.augmentation is None or isinstance(self.augmentation, str):
+            return preset(self.augmentation or "mild", self.upright, square=self.crop_size is not None)
+        return self.augmentation
+
     def pipeline(self) -> Pipeline:
         """The training pipeline."""
-        augmentation = self.augmentation
-        if augmentation is None:
-            augmentation = default_augmentation(upright=self.crop_size is None)
-        return Pipeline(augmentation, self.crop_size)
+        return Pipeline(self.transforms(), self.crop_size)
 
 
 class SegmentationDataset(Dataset[Entry]):
@@ -115,12 +123,23 @@ class SegmentationDataset(Dataset[Entry]):
             for position in range(len(domain))
         ]
         self._pipeline = pipeline
+        self._shows_clean = False
         self._seed = loading.seed
         self._mean = np.asarray(loading.mean, dtype=np.float32)
         self._std = np.asarray(loading.std, dtype=np.float32)
 
     def __len__(self) -> int:
         return len(self._where)
+
+    def show_clean(self) -> None:
+        """From now on entries also have ``clean``, at the cost of one more normalisation.
+
+        Raises:
+            InputError: the pipeline changes pixels before it moves them.
+        """
+        if isinstance(self._pipeline, Pipeline):
+            self._pipeline.check_clean()
+            self._shows_clean = True
 
     def changed(self, pipeline: Change) -> "SegmentationDataset":
         """The same images, each put through a pipeline when it is read."""
@@ -153,15 +172,25 @@ class SegmentationDataset(Dataset[Entry]):
         domain, position, number = self._where[index]
         image, mask = domain.read(position)
         mask = _known(mask)
-        if self._pipeline is not None:
-            image, mask = self._pipeline(image, mask, (self._seed, draw, index))
-        scaled = (image.astype(np.float32) / np.float32(255) - self._mean) / self._std
-        return Entry(
-            image=torch.from_numpy(np.ascontiguousarray(scaled.transpose(2, 0, 1))),
+        seed = (self._seed, draw, index)
+        clean = None
+        if self._shows_clean and isinstance(self._pipeline, Pipeline):
+            image, mask, clean = self._pipeline.both(image, mask, seed)
+        elif self._pipeline is not None:
+            image, mask = self._pipeline(image, mask, seed)
+        entry = Entry(
+            image=self._normalized(image),
             mask=torch.from_numpy(mask.astype(np.int64)),
             index=self.first_index + index,
             domain=number,
         )
+        if clean is not None:
+            entry["clean"] = self._normalized(clean)
+        return entry
+
+    def _normalized(self, image: NDArray[np.uint8]) -> Tensor:
+        scaled = (image.astype(np.float32) / np.float32(255) - self._mean) / self._std
+        return torch.from_numpy(np.ascontiguousarray(scaled.transpose(2, 0, 1)))
 
 
 def _known(mask: NDArray[np.uint8]) -> NDArray[np.uint8]:

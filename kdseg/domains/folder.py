@@ -71,6 +71,7 @@ class FolderData(SegmentationData):
         eval_batch_size: As above.
         crop_size: As above.
         augmentation: As above.
+        upright: As above.
         balanced: As above.
         samples_per_epoch: As above.
         num_workers: As above.
@@ -109,7 +110,8 @@ class FolderData(SegmentationData):
         batch_size: Batch = 16,
         eval_batch_size: Batch = 8,
         crop_size: Side | None = 96,
-        augmentation: Augmentation | None = None,
+        augmentation: Augmentation = "mild",
+        upright: bool = False,
         balanced: bool = True,
         samples_per_epoch: Count | None = None,
         num_workers: Workers = 0,
@@ -123,6 +125,7 @@ class FolderData(SegmentationData):
             eval_batch_size=eval_batch_size,
             crop_size=crop_size,
             augmentation=augmentation,
+            upright=upright,
             balanced=balanced,
             samples_per_epoch=samples_per_epoch,
             num_workers=num_workers,

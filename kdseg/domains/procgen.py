@@ -54,7 +54,8 @@ class ProcgenData(SegmentationData):
         batch_size: See :class:`~kdseg.domains.dataset.Loading`, as for the arguments that follow.
         eval_batch_size: As above.
         crop_size: As above; ``None``, whole frames, by default.
-        augmentation: As above; ``None`` mirrors frames left to right only and changes their colour mildly.
+        augmentation: As above.
+        upright: As above.
         balanced: As above.
         samples_per_epoch: As above.
         num_workers: As above.
@@ -87,7 +88,8 @@ class ProcgenData(SegmentationData):
         batch_size: Batch = 16,
         eval_batch_size: Batch = 64,
         crop_size: Side | None = None,
-        augmentation: Augmentation | None = None,
+        augmentation: Augmentation = "mild",
+        upright: bool = True,
         balanced: bool = True,
         samples_per_epoch: Count | None = None,
         num_workers: Workers = 0,
@@ -101,6 +103,7 @@ class ProcgenData(SegmentationData):
             eval_batch_size=eval_batch_size,
             crop_size=crop_size,
             augmentation=augmentation,
+            upright=upright,
             balanced=balanced,
             samples_per_epoch=samples_per_epoch,
             num_workers=num_workers,

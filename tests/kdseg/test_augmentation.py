@@ -1,5 +1,6 @@
 import importlib
 import os
+import random
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,8 @@ from numpy.typing import NDArray
 from omegaconf import OmegaConf
 
 from common.errors import InputError
-from kdseg.domains.augmentation import Pipeline, build_transform, default_augmentation
+from kdseg.domains.augmentation import Pipeline, build_transform
+from kdseg.domains.presets import preset
 
 # Not an import statement: sorted to the top, it would come before the switch that keeps it off the network.
 albumentations = importlib.import_module("albumentations")
@@ -26,7 +28,7 @@ def mask() -> Image:
 
 
 def test_equal_seeds_give_equal_results_whatever_was_drawn_before(image: Image, mask: Image) -> None:
-    first, second = Pipeline(default_augmentation(), 64), Pipeline(default_augmentation(), 64)
+    first, second = Pipeline(preset("mild"), 64), Pipeline(preset("mild"), 64)
     for number in range(5):
         second(image, mask, seed=(9, number))
     for number in range(5):
@@ -35,7 +37,7 @@ def test_equal_seeds_give_equal_results_whatever_was_drawn_before(image: Image, 
 
 
 def test_different_seeds_give_different_results(image: Image, mask: Image) -> None:
-    pipeline = Pipeline(default_augmentation(), 64)
+    pipeline = Pipeline(preset("mild"), 64)
     results = {pipeline(image, mask, seed=(0, number))[0].tobytes() for number in range(20)}
     assert len(results) == 20
 
@@ -48,6 +50,26 @@ def test_image_and_mask_move_together(mask: Image) -> None:
         image, moved = Pipeline(geometry, 64)(shown, mask, seed=(number,))
         assert image.shape == (64, 64, 3)
         np.testing.assert_array_equal(image[:, :, 0], moved)
+
+
+def test_a_clean_image_moves_with_its_mask_and_changes_nothing_else(image: Image, mask: Image) -> None:
+    entries = [{"transform": "HorizontalFlip"}, {"transform": "RandomRotate90"}, {"transform": "ColorJitter", "p": 1.0}]
+    flipped = image[:64, :64] * 0 + mask[:64, :64, None]  # shows the mask
+    host = albumentations.Compose([build_transform(entry) for entry in entries])
+    for number in range(10):
+        augmented, moved, clean = Pipeline(entries).both(flipped, mask[:64, :64], seed=(number,))
+        np.testing.assert_array_equal(clean[:, :, 0], moved)
+        rng = np.random.default_rng((number,))
+        host.set_random_state(rng, random.Random(int(rng.integers(2**63))))
+        np.testing.assert_array_equal(augmented, host(image=flipped, mask=mask[:64, :64])["image"])
+
+
+@pytest.mark.parametrize("early", ["ToGray", "OneOf"])
+def test_there_is_no_clean_image_where_pixels_change_before_they_move(early: str) -> None:
+    children = {"transforms": [{"transform": "HorizontalFlip"}, {"transform": "ToGray"}]} if early == "OneOf" else {}
+    pipeline = Pipeline([{"transform": early, **children}, {"transform": "VerticalFlip"}])
+    with pytest.raises(InputError, match=f"augmentation {early} changes pixels before VerticalFlip moves them"):
+        pipeline.check_clean()
 
 
 def test_padding_is_ignored(image: Image, mask: Image) -> None:

@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from common.errors import InputError
-from kdseg.domains.augmentation import MILD_COLOUR
 from kdseg.domains.datamodule import SegmentationData
 from kdseg.domains.dataset import Loading, SegmentationDataset
 from kdseg.domains.draws import SameSizeBatches, TrainingDraws
@@ -98,7 +97,7 @@ class Counted(ArrayDomain):
 @pytest.mark.parametrize("balanced", [True, False])
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_loader_goes_on_in_the_middle_of_a_pass(workers: int, balanced: bool) -> None:
-    options = {"balanced": balanced, "augmentation": [MILD_COLOUR], "seed": 3}
+    options = {"balanced": balanced, "augmentation": [{"transform": "ColorJitter", "p": 0.5}], "seed": 3}
     loader = data(**options).train_dataloader()
     whole = [batch for _ in range(4) for batch in loader]  # five batches a pass
     resumed = data(**options, num_workers=workers).train_dataloader(epoch=1, batches=3)

@@ -258,6 +258,20 @@ def test_terms_can_ask_the_teacher_about_other_images(batches: list[Batch]) -> N
     assert all(view.log and torch.equal(view.index, torch.arange(4) + 4 * n) for n, (view, *_) in enumerate(seen))
 
 
+def test_the_teacher_is_shown_clean_images_where_there_are_some(batches: list[Batch]) -> None:
+    shown = [{**batch, "clean": batch["image"].flip(1)} for batch in batches]
+    student, teacher = unet(), Teacher([unet(seed=1)])
+    seen = fit(
+        SegmentationModule(copy.deepcopy(student), 2, Distillation({"kd": KD(weight=0.5)}, teacher=teacher)), shown, 1
+    )
+    kept = batches[0]["mask"] != 255
+    z = student(batches[0]["image"]).detach().double().movedim(1, -1)[kept]
+    q = teacher(shown[0]["clean"]).double().movedim(1, -1)[kept].softmax(-1)
+    task = F.cross_entropy(z, batches[0]["mask"][kept])
+    divergence = (q * (q.log() - z.log_softmax(-1))).sum(-1).mean()
+    assert seen.losses[0].item() == pytest.approx((task + 0.5 * divergence).item(), rel=1e-5)
+
+
 def test_where_no_term_needs_a_teacher_there_is_none_to_ask(batches: list[Batch]) -> None:
     class Shows(SDDropout):
         def forward(self, view: View) -> TermOutput:
