@@ -103,6 +103,19 @@ class Distillation(nn.Module):
                     f"method={self.name}: {key} needs {', '.join(missing)}, which {adapter} does not have{instead}"
                 )
 
+    def check_per_position(self, task: str) -> None:
+        """Raise if a term filters positions, of which a task's loss is not made.
+
+        Raises:
+            InputError: naming the term and the loss.
+        """
+        for key, term in self._named_terms():
+            if term.filters_positions:
+                raise InputError(
+                    f"method={self.name}: {key} filters the task's loss position by position, and {task} is not made of"
+                    " positions; use another"
+                )
+
     def check_shared(self) -> None:
         """Raise unless every term can be trained by several processes, each of which sees its share of the samples.
 

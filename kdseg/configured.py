@@ -8,12 +8,14 @@ from typing import Annotated, Any
 import torch
 
 from common.arguments import Range, check_type, numbers_in
-from common.configuration import Choices, build, build_partial
+from common.configuration import Choices, build, build_partial, check_arguments
 from common.overrides import Parts
 from kdseg.domains.datamodule import SegmentationData
 from kdseg.domains.dataset import IMAGENET_MEAN, IMAGENET_STD
 from kdseg.domains.folder import FolderData
 from kdseg.domains.procgen import ProcgenData
+from kdseg.learning_rate import LearningRate
+from kdseg.losses import TaskLoss
 from kdseg.module import Optimizer
 from kdseg.pretrained import normalization_of
 from kdseg.settings import NetworkSettings
@@ -63,3 +65,21 @@ def make_optimizer(node: Mapping[str, Any]) -> Optimizer:
         check_type(number, Finite, name)  # torch looks at some of them, and takes NaN for a momentum
     optimizer: Optimizer = build_partial(node, "optimizer", OPTIMIZERS)
     return optimizer
+
+
+def make_loss(node: Mapping[str, Any]) -> TaskLoss:
+    """The task's loss.
+
+    Raises:
+        InputError: a node that makes none.
+    """
+    return TaskLoss(**check_arguments(TaskLoss, node, "loss"))
+
+
+def make_learning_rate(node: Mapping[str, Any]) -> LearningRate:
+    """How the optimiser's rate changes.
+
+    Raises:
+        InputError: a node that makes none.
+    """
+    return LearningRate(**check_arguments(LearningRate, node, "learning_rate"))

@@ -1,5 +1,6 @@
 """What a segmentation run is: which parts of its configuration make a setting, and which a row."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ from common.configuration import to_yaml
 from common.runs.folder import Run
 from common.runs.identity import Identity
 from common.runs.row import describe_row, teacher_hashes
+from kdseg.configured import make_learning_rate, make_loss
 from kdseg.domains.datamodule import SegmentationData
 from kdseg.settings import TrainSettings
 
@@ -66,6 +68,7 @@ def identify(
             "host": {
                 "optimizer": plain["optimizer"],
                 "channels_last": settings.channels_last,
+                **_used(settings),
                 "trainer": {key: value for key, value in trainer.items() if key not in _NOT_TRAINER},
             },
         },
@@ -83,3 +86,10 @@ def _data(node: Mapping[str, Any], data: SegmentationData) -> dict[str, Any]:
     without = (*_NOT_DATA, "upright", *unused)
     told = {key: value for key, value in node.items() if key not in without}
     return told | ({"augmentation": data.loading.transforms()} if isinstance(node.get("augmentation"), str) else {})
+
+
+def _used(settings: TrainSettings) -> dict[str, Any]:
+    """What later versions brought to the host, where it is used; all of a part, so that defaults may change."""
+    loss, rate = make_loss(settings.loss), make_learning_rate(settings.learning_rate)
+    told = {} if loss.is_plain else {"loss": dataclasses.asdict(loss)}
+    return told if rate.is_plain else {**told, "learning_rate": dataclasses.asdict(rate)}

@@ -19,6 +19,8 @@ from common.terms import Need
 from common.view import View
 from kdseg.averaging import MakeBatches, SourceValidation, no_confusion, training_images
 from kdseg.domains.sample import IGNORE
+from kdseg.learning_rate import LearningRate
+from kdseg.losses import TaskLoss
 from kdseg.metrics import batch_confusion
 from kdseg.networks import Pixels, SegmentationNetwork, pad_to_multiple
 
@@ -28,10 +30,10 @@ PROBE = 256
 PROVIDES: frozenset[Need] = frozenset({"teacher", "features", "labels", "index", "image", "stages", "look"})
 
 
-Optimizer = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
+Optimizer = Callable[[Iterable[nn.Parameter] | Iterable[dict[str, list[nn.Parameter]]]], torch.optim.Optimizer]
 
 
-def _adamw(parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+def _adamw(parameters: Any) -> torch.optim.Optimizer:
     return torch.optim.AdamW(parameters, lr=1e-3, weight_decay=1e-4)
 
 
@@ -55,15 +57,17 @@ class SegmentationModule(pl.LightningModule):
         source_names: Names of the validation loaders' domains, for the logs.
         averaging: Averages the network's weights over the optimiser's steps, or ``None``. Checkpoints keep it.
         unseen_names: Names of the domains of further validation loaders, which are judged but select nothing.
+        loss: The task's own loss; default the mean cross-entropy over labelled pixels.
+        learning_rate: How the optimiser's rate changes; default not at all.
 
     Attributes:
         make_batches: Makes a pass over training batches, for averages whose BatchNorm statistics are to be
             re-estimated. Left ``None``, it is ``train_dataloader`` of the data module that the Trainer was given.
 
     Raises:
-        InputError: a teacher with other classes or with the network's own weights, or a term that needs what
-            segmentation cannot show; when training starts, averaging without the validation or the training batches
-            that it needs.
+        InputError: a teacher with other classes or with the network's own weights, a term that needs what segmentation
+            or the loss cannot show, or class weights of other classes; when training starts, averaging without the
+            validation or the training batches that it needs.
         NonFiniteLossError: in training, before the step that a non-finite loss would take.
     """
 
@@ -77,6 +81,8 @@ class SegmentationModule(pl.LightningModule):
         source_names: Iterable[str] = (),
         averaging: Averager | None = None,
         unseen_names: Iterable[str] = (),
+        loss: TaskLoss | None = None,
+        learning_rate: LearningRate | None = None,
     ) -> None:
         super().__init__()
         # A process may have no batch of some domain's validation.
@@ -86,6 +92,10 @@ class SegmentationModule(pl.LightningModule):
         self.distillation = distillation if distillation is not None else Distillation(name="erm")
         self.distillation.check_needs(PROVIDES, "segmentation")
         self.optimizer = optimizer
+        self.loss, self.learning_rate = loss or TaskLoss(), learning_rate or LearningRate()
+        self.loss.check_classes(num_classes)
+        if not self.loss.is_per_position:
+            self.distillation.check_per_position(f"loss.name={self.loss.name}")
         self.source_names, self.unseen_names = list(source_names), list(unseen_names)
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.to(memory_format=self.memory_format)  # type: ignore[call-overload]
@@ -139,7 +149,10 @@ class SegmentationModule(pl.LightningModule):
         logits = pixels.logits.float()
         if self.distillation.is_plain:
             # The host's mean, safe where a batch has no labelled pixel.
-            total = F.cross_entropy(logits, masks, ignore_index=IGNORE, reduction="sum")
+            if self.loss.is_plain:
+                total = F.cross_entropy(logits, masks, ignore_index=IGNORE, reduction="sum")
+            else:
+                total = self.loss.positions(logits, masks)[masks != IGNORE].sum()
             loss = total / (masks != IGNORE).sum().clamp(min=1)
             if self._logs():
                 self.log("train/task", loss.detach())
@@ -178,7 +191,7 @@ class SegmentationModule(pl.LightningModule):
             shown = pad_to_multiple(batch["clean"], self.network.stride).contiguous(memory_format=self.memory_format)
         answer = None if teacher is None else teacher(shown, index)
         view = self._view(images, masks, pixels, logits, index, answer, self._logs(), self._progress())
-        task = F.cross_entropy(logits, masks, ignore_index=IGNORE, reduction="none")
+        task = self.loss.positions(logits, masks)
         output: DistillationOutput = self.distillation(view, task)
         for name, value in output.metrics.items():
             self.log("train/task" if name == "task" else f"distillation/{name}", value)
@@ -235,6 +248,8 @@ class SegmentationModule(pl.LightningModule):
         """Take the step, and the weights after it into their average; let the terms follow the student."""
         scaler = getattr(self.trainer.precision_plugin, "scaler", None)
         scale = scaler.get_scale() if scaler else 0.0
+        if not self.learning_rate.is_plain:
+            self.learning_rate.apply(optimizer, self._progress())
         super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
         if scaler and scaler.get_scale() < scale:
             return  # gradients were not finite: the scaler has left the weights as they were
@@ -328,4 +343,10 @@ class SegmentationModule(pl.LightningModule):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """The student's parameters and the terms' own; never the teacher's."""
-        return self.optimizer([*self.network.parameters(), *self.distillation.trainable_parameters()])
+        own = self.distillation.trainable_parameters()
+        if self.learning_rate.encoder == 1.0:
+            optimizer = self.optimizer([*self.network.parameters(), *own])
+        else:
+            optimizer = self.optimizer(self.learning_rate.groups(self.network, own))
+        self.learning_rate.begin(optimizer)
+        return optimizer

@@ -86,6 +86,8 @@ class TrainSettings(RunSettings):
     Attributes:
         teacher_view: Whether the teacher is shown the student's augmented images or the same before their pixels were
             changed (SECANT, https://arxiv.org/abs/2106.09678).
+        loss: Arguments of :class:`kdseg.losses.TaskLoss`.
+        learning_rate: Arguments of :class:`kdseg.learning_rate.LearningRate`.
     """
 
     task: Literal["seg"]
@@ -97,6 +99,8 @@ class TrainSettings(RunSettings):
     trainer: TrainerSettings
     evaluation: EvaluationSettings
     teacher_view: Literal["same", "clean"] = "same"
+    loss: dict[str, Any] = Field(default_factory=dict)
+    learning_rate: dict[str, Any] = Field(default_factory=dict)
 
 
 @dataclass(config=STRICT, kw_only=True)

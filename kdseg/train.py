@@ -29,7 +29,7 @@ from common.teacher import CrossFittedTeacher, Teacher
 from common.terms import AuGKD
 from kdseg.anchors import student_domain
 from kdseg.callbacks import LearningCurve, all_finite
-from kdseg.configured import DATA_PARTS, make_data, make_optimizer, with_normalization
+from kdseg.configured import DATA_PARTS, make_data, make_learning_rate, make_loss, make_optimizer, with_normalization
 from kdseg.domains.datamodule import Part, SegmentationData
 from kdseg.domains.draws import check_shares
 from kdseg.domains.findings import write_findings
@@ -247,6 +247,8 @@ def _make_module(
         [part.domain for part in data.validation_parts],
         averaging,
         [data.target_name],
+        make_loss(settings.loss),
+        make_learning_rate(settings.learning_rate),
     )
     module.make_batches = data.whole_batches
     module.configure_optimizers()

@@ -58,6 +58,11 @@ class Term(Checked, nn.Module):
         self.weight = weight
 
     @property
+    def filters_positions(self) -> bool:
+        """Whether it gives a ``position_weight``, which the task's loss must be known per position for."""
+        return False
+
+    @property
     def remembers_samples(self) -> bool:
         """Whether it keeps something of every sample, by its index, from one pass over the data to the next."""
         return False

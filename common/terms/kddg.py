@@ -75,6 +75,11 @@ class KDDG(KD):
         self.threshold = threshold
         self.reading = reading
 
+    @property
+    def filters_positions(self) -> bool:
+        """See :class:`common.terms.base.Term`."""
+        return self.reading == "student"
+
     def forward(self, view: View) -> TermOutput:
         """The KD loss and the filter; records ``fraction_filtered`` and logs ``filter_weight``."""
         output = super().forward(view)
