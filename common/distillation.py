@@ -148,6 +148,11 @@ class Distillation(nn.Module):
         for _, term in self._named_terms():
             term.after_epoch(network, progress)
 
+    @property
+    def uses_unlabelled(self) -> bool:
+        """Whether any term learns from positions without a label."""
+        return any(term.uses_unlabelled for _, term in self._named_terms())
+
     def needs(self, need: Need) -> bool:
         """Whether any term asks for ``need``."""
         return any(need in term.needs for _, term in self._named_terms())
@@ -161,21 +166,24 @@ class Distillation(nn.Module):
 
         Args:
             view: The minibatch.
-            task: The task's loss, ``[B, *]`` per position, or a scalar, which filters leave alone.
+            task: The task's loss, ``[B, *]`` per position, of which labelled ones count, or a scalar, which filters
+                leave alone.
         """
-        outputs = {key: term(view) for key, term in self._named_terms()}
+        labelled = view.only_labelled()
+        views = {key: view if term.uses_unlabelled else labelled for key, term in self._named_terms()}
+        outputs = {key: term(views[key]) for key, term in self._named_terms()}
         position_weight = _product(outputs.values())
-        loss = value_at(self.task_weight, view.progress) * _reduce(task, view, position_weight)
-        metrics: dict[str, Tensor | float] = {"task": _reduce(task.detach(), view, None)} if view.log else {}
+        loss = value_at(self.task_weight, view.progress) * _reduce(task, labelled, position_weight)
+        metrics: dict[str, Tensor | float] = {"task": _reduce(task.detach(), labelled, None)} if view.log else {}
         for key, term in self._named_terms():
             output = outputs[key]
             weight = value_at(term.weight, view.progress)
-            share = weight * _reduce(output.loss, view, position_weight)
+            share = weight * _reduce(output.loss, views[key], position_weight)
             loss = loss + share
             if self.training:
                 self.tally.count(key, {"": share.detach().abs(), **output.acts}, output.shares)
             if view.log:
-                metrics[key] = _reduce(output.loss.detach(), view, None)
+                metrics[key] = _reduce(output.loss.detach(), views[key], None)
                 metrics[f"{key}/weight"] = weight
                 told = {**output.shares, **output.metrics}
                 metrics.update({f"{key}/{name}": value for name, value in told.items()})

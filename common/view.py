@@ -24,6 +24,7 @@ class View:
         forward: From inputs to logits, for terms that need another look.
         targets: ``int64 [B, *]`` labels, or ``None``.
         valid: ``bool [B, *]``, ``False`` where a position does not count, or ``None`` for all.
+        labelled: ``bool [B, *]``, where of the valid positions ``targets`` says something, or ``None`` for all of them.
         index: ``int64 [B]`` which sample of the data set (segmentation) or rollout (PPO), or ``None``.
         teacher_logits: ``[B, C, *]`` the teacher's of ``inputs``, without a graph, or ``None`` where no term needs one.
         teacher: Asks the teacher about *other* inputs: from ``[B', ...]``, as the student is given them, to logits
@@ -48,6 +49,7 @@ class View:
     forward: Callable[[Tensor], Tensor]
     targets: Tensor | None = None
     valid: Tensor | None = None
+    labelled: Tensor | None = None
     index: Tensor | None = None
     teacher_logits: Tensor | None = None
     teacher: Callable[[Tensor], Tensor] | None = None
@@ -73,13 +75,21 @@ class View:
         return F.interpolate(self.valid[:, None].float(), size=tuple(grid), mode="nearest")[:, 0].bool()
 
     def labels(self) -> Tensor:
-        """Targets with invalid positions set to 0, else the teacher's most probable class.
+        """Targets, else the teacher's most probable class, else 0; invalid positions are 0.
 
         Raises:
             ValueError: there is neither.
         """
         if self.targets is not None:
-            return self.targets if self.valid is None else self.targets.masked_fill(~self.valid, 0)
+            targets = self.targets
+            if self.labelled is not None:
+                others = torch.zeros_like(targets) if self.teacher_logits is None else self.teacher_logits.argmax(dim=1)
+                targets = torch.where(self.labelled, targets, others)
+            return targets if self.valid is None else targets.masked_fill(~self.valid, 0)
         if self.teacher_logits is not None:
             return self.teacher_logits.argmax(dim=1)
         raise ValueError("a view without targets and teacher_logits has no labels")
+
+    def only_labelled(self) -> "View":
+        """The same minibatch, of which only labelled positions count."""
+        return self if self.labelled is None else dataclasses.replace(self, valid=self.labelled, labelled=None)

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from common.augkd import Domain, Layout, Sample
 from common.runs.identity import digest
 from kdseg.domains.datamodule import SegmentationData
+from kdseg.domains.dataset import labels_of
 from kdseg.domains.sample import IGNORE
 from kdseg.networks import SegmentationNetwork, pad_to_multiple
 
@@ -22,7 +23,7 @@ def student_domain(data: SegmentationData, network: SegmentationNetwork) -> Doma
         while True:
             for batch in data.train_dataloader(epoch, skipped):
                 images = pad_to_multiple(batch["image"], network.stride).to(device)
-                masks = pad_to_multiple(batch["mask"], network.stride, value=IGNORE).to(device)
+                masks = pad_to_multiple(labels_of(batch), network.stride, value=IGNORE).to(device)
                 yield Sample(images, masks, masks != IGNORE)
             epoch, skipped = epoch + 1, 0
 

@@ -18,6 +18,7 @@ from kdseg.settings import TrainSettings
 
 # Of the config group data: the domains, which stand apart; the seed; and what changes no result.
 _NOT_DATA = ("root", "target", "sources", "seed", "num_workers", "cache_mib", "eval_batch_size", "metadata")
+_IDLE = {"unknown_class": None, "unlabelled": False, "labelled_fraction": 1.0}
 # Of the Trainer's arguments: what changes no result, or rounding at most, and the budget.
 _NOT_TRAINER = (
     "max_steps",
@@ -82,7 +83,7 @@ def identify(
 def _data(node: Mapping[str, Any], data: SegmentationData) -> dict[str, Any]:
     """The setting's part of the group ``data``; a preset is the transforms that it stands for, so named or not."""
     # What later versions brought, where it is not used: runs of before are of the same setting.
-    unused = [name for name in ("unknown_class",) if node.get(name) is None]
+    unused = [name for name, idle in _IDLE.items() if node.get(name, idle) == idle]
     without = (*_NOT_DATA, "upright", *unused)
     told = {key: value for key, value in node.items() if key not in without}
     return told | ({"augmentation": data.loading.transforms()} if isinstance(node.get("augmentation"), str) else {})

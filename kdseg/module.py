@@ -18,6 +18,7 @@ from common.teacher import Teacher
 from common.terms import Need
 from common.view import View
 from kdseg.averaging import MakeBatches, SourceValidation, no_confusion, training_images
+from kdseg.domains.dataset import labels_of
 from kdseg.domains.sample import IGNORE
 from kdseg.learning_rate import LearningRate
 from kdseg.losses import TaskLoss
@@ -120,7 +121,7 @@ class SegmentationModule(pl.LightningModule):
         images = torch.zeros(2, 3, PROBE, PROBE)
         masks = torch.zeros(2, PROBE, PROBE, dtype=torch.long)
         pixels = self.network.pixels(images)
-        self.distillation.bind(self.network, self._view(images, masks, pixels, pixels.logits))
+        self.distillation.bind(self.network, self._view(images, masks, pixels, pixels.logits, {}))
         self.network.train(training)
 
     def _check_teacher(self, teacher: Teacher) -> None:
@@ -140,11 +141,11 @@ class SegmentationModule(pl.LightningModule):
     def training_step(self, batch: dict[str, Tensor], batch_index: int) -> Tensor:
         """Loss of one batch with ``image`` and ``mask``.
 
-        It also has ``index`` where a term asks for it, and ``clean`` where the teacher is shown that instead.
+        See :class:`kdseg.domains.dataset.Entry` for what else it may have; a term may ask for ``index``.
         """
         stride = self.network.stride
         images = pad_to_multiple(batch["image"], stride).contiguous(memory_format=self.memory_format)
-        masks = pad_to_multiple(batch["mask"], stride, value=IGNORE)
+        masks = pad_to_multiple(labels_of(batch), stride, value=IGNORE)
         pixels = self.network.pixels(images)
         logits = pixels.logits.float()
         if self.distillation.is_plain:
@@ -185,12 +186,11 @@ class SegmentationModule(pl.LightningModule):
     def _distilled_loss(
         self, images: Tensor, masks: Tensor, pixels: Pixels, logits: Tensor, batch: Mapping[str, Tensor]
     ) -> Tensor:
-        teacher, index = self.distillation.teacher, batch.get("index")
-        shown = images
+        teacher, shown = self.distillation.teacher, images
         if "clean" in batch:
             shown = pad_to_multiple(batch["clean"], self.network.stride).contiguous(memory_format=self.memory_format)
-        answer = None if teacher is None else teacher(shown, index)
-        view = self._view(images, masks, pixels, logits, index, answer, self._logs(), self._progress())
+        answer = None if teacher is None else teacher(shown, batch.get("index"))
+        view = self._view(images, masks, pixels, logits, batch, answer, self._logs(), self._progress())
         task = self.loss.positions(logits, masks)
         output: DistillationOutput = self.distillation(view, task)
         for name, value in output.metrics.items():
@@ -203,11 +203,14 @@ class SegmentationModule(pl.LightningModule):
         masks: Tensor,
         pixels: Pixels,
         logits: Tensor,
-        index: Tensor | None = None,
+        batch: Mapping[str, Tensor],
         teacher_logits: Tensor | None = None,
         log: bool = True,
         progress: float = 0.0,
     ) -> View:
+        valid, labelled = masks != IGNORE, None
+        if "labelled" in batch:
+            labelled, valid = valid, pad_to_multiple(batch["mask"], self.network.stride, value=IGNORE) != IGNORE
         return View(
             inputs=images,
             features=pixels.features,
@@ -215,8 +218,9 @@ class SegmentationModule(pl.LightningModule):
             logits=logits,
             forward=self.network,
             targets=masks,
-            valid=masks != IGNORE,
-            index=index,
+            valid=valid,
+            labelled=labelled,
+            index=batch.get("index"),
             teacher_logits=teacher_logits,
             teacher=self.distillation.teacher,
             stages=pixels.stages,

@@ -96,6 +96,9 @@ class SegmentationTraining(lifecycle.Training):
         self.teachers = [Run(path) for path in paths]
         if self.teachers and settings.teacher_view == "clean":
             self.data.train_dataset.show_clean()
+        if (count := self.data.unlabelled_count) and not self.distillation.uses_unlabelled:
+            self.data.leave_unlabelled_out()
+            console.print(f"method={self.distillation.name} learns nothing from images without masks: {count} left out")
         # Seeded again, so that the network's first weights do not depend on the teacher before it.
         pl.seed_everything(settings.seed, workers=True, verbose=False)
         trainer = make_trainer(console, settings, None, self.arguments, [])  # whatever it refuses, it refuses now

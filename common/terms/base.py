@@ -46,11 +46,13 @@ class Term(Checked, nn.Module):
     Attributes:
         needs: What the adapter must be able to show (see :class:`common.view.View`).
         teacher_class: How the teacher's networks answer together, where the term has its own way.
+        uses_unlabelled: Whether positions without a label teach it anything; if not, it is shown them as invalid.
         analogue: What to use instead where an adapter cannot give what is needed; ends the message that says so.
     """
 
     needs: ClassVar[frozenset[Need]] = frozenset()
     teacher_class: ClassVar[type[Teacher]] = Teacher
+    uses_unlabelled: ClassVar[bool] = False
     analogue: ClassVar[str] = ""
 
     def __init__(self, weight: Weight = 1.0) -> None:

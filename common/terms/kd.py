@@ -27,6 +27,7 @@ class KD(Term):
     """
 
     needs: ClassVar[frozenset[Need]] = frozenset({"teacher"})
+    uses_unlabelled: ClassVar[bool] = True
 
     def __init__(self, weight: Weight = 1.0, temperature: Positive = 1.0) -> None:
         super().__init__(weight)

@@ -23,6 +23,7 @@ class ProbabilityMSE(Term):
     """
 
     needs: ClassVar[frozenset[Need]] = frozenset({"teacher"})
+    uses_unlabelled: ClassVar[bool] = True
 
     def forward(self, view: View) -> TermOutput:
         """Per-position loss ``[B, *]``; logs how often student and teacher agree on the class."""

@@ -45,6 +45,7 @@ class SDDropout(Term):
     """
 
     needs: ClassVar[frozenset[Need]] = frozenset({"features"})
+    uses_unlabelled: ClassVar[bool] = True
 
     def __init__(
         self,

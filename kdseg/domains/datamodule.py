@@ -13,11 +13,13 @@ from common.errors import InputError
 from common.text import visible
 from kdseg.domains.augmentation import Pipeline
 from kdseg.domains.dataset import Entry, Loading, SegmentationDataset
+from kdseg.domains.digests import Digest
 from kdseg.domains.draws import SameSizeBatches, TrainingBatches, TrainingDraws
 from kdseg.domains.findings import Findings
 from kdseg.domains.folds import Fold, leave_out
 from kdseg.domains.held_out import DomainImages, Images, digests, fingerprints, source_names, trained_on
 from kdseg.domains.sample import DomainData, WithoutClass
+from kdseg.domains.unlabelled import hide_labels
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,6 +54,10 @@ class SegmentationData(LightningDataModule):
         notes: What of the data was passed over or makes little sense, a line each.
         fold: A fold of the training images that is left out, for a teacher that is to label it.
         unknown_class: A class of ``class_names`` that is kept from training and scores, to be detected as unknown.
+        unlabelled: Training images of source domains without masks, which methods that can learn from them are shown in
+            turn with the others.
+        labelled_fraction: Share of each domain's training images that keep their masks, in (0, 1]; groups are not cut.
+        label_seed: Chooses them.
 
     Raises:
         InputError: an ``unknown_class`` that is no class, or leaves fewer than two.
@@ -85,6 +91,9 @@ class SegmentationData(LightningDataModule):
         notes: Sequence[str] = (),
         fold: Fold | None = None,
         unknown_class: str | None = None,
+        unlabelled: Sequence[DomainData] = (),
+        labelled_fraction: float = 1.0,
+        label_seed: int = 0,
     ) -> None:
         super().__init__()
         if unknown_class is not None:
@@ -95,7 +104,9 @@ class SegmentationData(LightningDataModule):
             class_names = [name for name in class_names if name != unknown_class]
         self.unknown_class = unknown_class
         if fold is not None and images is None:
-            train = leave_out(train, fold)
+            train, unlabelled = leave_out(train, fold), leave_out(unlabelled, fold)
+        train, hidden = hide_labels(train, labelled_fraction, label_seed)
+        unlabelled = [*hidden, *unlabelled]
         self.loading = loading
         self.class_names = list(class_names)
         self.num_classes = len(self.class_names)
@@ -107,7 +118,8 @@ class SegmentationData(LightningDataModule):
         self.mean, self.std = tuple(loading.mean), tuple(loading.std)
         self._count = 0
         self._trained_on = images
-        self.train_dataset = self._dataset(train, loading.pipeline())
+        self.train_dataset = self._dataset([*train, *unlabelled], loading.pipeline())
+        self._labelled_only = False
         self.validation_parts = [Part(domain.name, True, self._dataset([domain])) for domain in validation]
         self.test_parts = [Part(target.name, target.name in self.source_names, self._dataset([target]))]
         if seen_test is None:
@@ -121,6 +133,19 @@ class SegmentationData(LightningDataModule):
         self._count += len(dataset)
         return dataset
 
+    @property
+    def unlabelled_count(self) -> int:
+        """How many training images have no mask."""
+        return sum(len(domain) for domain in self.train_dataset.domains if not domain.labelled)
+
+    def leave_unlabelled_out(self) -> None:
+        """Draw no image without a mask, for methods that would learn nothing from it."""
+        self._labelled_only = True
+
+    def _drawn(self) -> list[DomainData]:
+        """The domains that training images are drawn from; those with masks come first."""
+        return [domain for domain in self.train_dataset.domains if domain.labelled or not self._labelled_only]
+
     def train_dataloader(self, epoch: int = 0, batches: int = 0, shared: bool = True) -> DataLoader[Entry]:
         """Full batches over the source domains; two calls give the same batches.
 
@@ -130,9 +155,9 @@ class SegmentationData(LightningDataModule):
             shared: Whether the processes of a training on several devices share each batch, or each reads all of it.
         """
         loading = self.loading
-        wanted = loading.samples_per_epoch or len(self.train_dataset)
+        sizes = [len(domain) for domain in self._drawn()]
+        wanted = loading.samples_per_epoch or sum(sizes)
         length = -(-wanted // loading.batch_size) * loading.batch_size
-        sizes = [len(domain) for domain in self.train_dataset.domains]
         draws = TrainingDraws(sizes, length, loading.seed, loading.balanced, epoch, batches * loading.batch_size)
         return DataLoader(
             self.train_dataset,
@@ -172,7 +197,9 @@ class SegmentationData(LightningDataModule):
 
     def images(self) -> Images:
         """What the images of each domain are used for; where a finished run is judged, what they were used for."""
-        train = {domain.name: digests(domain) for domain in self.train_dataset.domains}
+        train: dict[str, dict[str, Digest]] = {}
+        for domain in self.train_dataset.domains:  # one with masks, and another of the same name without
+            train.setdefault(domain.name, {}).update(digests(domain))
         if self._trained_on is not None:
             train = {name: dict(self._trained_on[name].train) for name in self.source_names}
         validation, test = (
@@ -193,7 +220,9 @@ class SegmentationData(LightningDataModule):
 
     def summary(self) -> str:
         """What is trained, validated and tested on, in a few lines."""
-        sources = ", ".join(f"{domain.name} {len(domain)}" for domain in self.train_dataset.domains)
+        sources = ", ".join(
+            f"{domain.name} {len(domain)}{'' if domain.labelled else ' without masks'}" for domain in self._drawn()
+        )
         validation = ", ".join(f"{part.domain} {len(part.dataset)}" for part in self.validation_parts) or "none"
         tests = ", ".join(f"{part.domain} {len(part.dataset)}" for part in self.test_parts)
         lines = [f"{domain}: {found.line()}" for domain, found in self.found.items()]

@@ -2,7 +2,7 @@
 
 import copy
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, NotRequired, TypedDict
 
 import numpy as np
@@ -39,7 +39,8 @@ class Entry(TypedDict):
     ``image`` float32 ``[3, H, W]``, normalised; ``mask`` int64 ``[H, W]``, 255 where ignored; ``index``, the
     image's number among all images of the experiment (training images come first, from 0); ``domain``, the
     position of its domain in ``domain_names``. Where asked for (:meth:`SegmentationDataset.show_clean`), ``clean`` is
-    ``image`` before its pixels were changed.
+    ``image`` before its pixels were changed. Where some images have no labels, ``labelled`` says which do; the others'
+    ``mask`` is 0, and 255 where there is no image.
     """
 
     image: Tensor
@@ -47,6 +48,7 @@ class Entry(TypedDict):
     index: int
     domain: int
     clean: NotRequired[Tensor]
+    labelled: NotRequired[bool]
 
 
 @checked_fields
@@ -124,6 +126,7 @@ class SegmentationDataset(Dataset[Entry]):
         ]
         self._pipeline = pipeline
         self._shows_clean = False
+        self._says_labelled = not all(domain.labelled for domain in domains)
         self._seed = loading.seed
         self._mean = np.asarray(loading.mean, dtype=np.float32)
         self._std = np.asarray(loading.std, dtype=np.float32)
@@ -184,6 +187,8 @@ class SegmentationDataset(Dataset[Entry]):
             index=self.first_index + index,
             domain=number,
         )
+        if self._says_labelled:
+            entry["labelled"] = domain.labelled
         if clean is not None:
             entry["clean"] = self._normalized(clean)
         return entry
@@ -191,6 +196,12 @@ class SegmentationDataset(Dataset[Entry]):
     def _normalized(self, image: NDArray[np.uint8]) -> Tensor:
         scaled = (image.astype(np.float32) / np.float32(255) - self._mean) / self._std
         return torch.from_numpy(np.ascontiguousarray(scaled.transpose(2, 0, 1)))
+
+
+def labels_of(batch: Mapping[str, Any]) -> Tensor:
+    """The labels of a batch ``int64 [B, H, W]``, 255 also wherever an image has none."""
+    mask: Tensor = batch["mask"]
+    return mask if "labelled" not in batch else mask.masked_fill(~batch["labelled"].view(-1, 1, 1), IGNORE)
 
 
 def _known(mask: NDArray[np.uint8]) -> NDArray[np.uint8]:

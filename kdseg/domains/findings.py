@@ -25,6 +25,7 @@ class Findings:
         classes: Name of each class → its share of the pixels.
         ignored: Share of the pixels that belong to no class.
         passed_over: What is no image and no mask, a line for each reason.
+        unlabelled: How many more images have no mask.
     """
 
     images: int
@@ -35,6 +36,7 @@ class Findings:
     classes: Mapping[str, float]
     ignored: float
     passed_over: Sequence[str]
+    unlabelled: int = 0
 
     def line(self) -> str:
         """For people."""
@@ -45,6 +47,7 @@ class Findings:
             *_counted(self.image_kinds, self.images),
             *(f"masks {kind}" for kind in _counted(self.mask_kinds, self.images)),
             ", ".join([*shares, *([f"ignored {100 * self.ignored:.3g} %"] if self.ignored else [])]),
+            *([f"{self.unlabelled} more without masks"] if self.unlabelled else []),
             *(f"passed over in {line}" for line in self.passed_over),
         ]
         return "; ".join(parts)
@@ -54,13 +57,16 @@ def _counted(kinds: Mapping[str, int], count: int) -> list[str]:
     return [kind if number == count else f"{number} {kind}" for kind, number in kinds.items()]
 
 
-def findings(entries: Sequence[CheckedPair], names: Sequence[str], passed_over: Sequence[str]) -> Findings:
+def findings(
+    entries: Sequence[CheckedPair], names: Sequence[str], passed_over: Sequence[str], unlabelled: int = 0
+) -> Findings:
     """Of one domain.
 
     Args:
         entries: Its images.
         names: Of the classes.
         passed_over: A line for each reason.
+        unlabelled: How many more have no mask.
     """
     labels = added([entry.labels for entry in entries])
     shares = labels / labels.sum()
@@ -74,6 +80,7 @@ def findings(entries: Sequence[CheckedPair], names: Sequence[str], passed_over: 
         {name: round(float(shares[index]), 6) for index, name in enumerate(names)},
         round(float(shares[IGNORE]), 6),
         list(passed_over),
+        unlabelled,
     )
 
 

@@ -1,5 +1,6 @@
 """A folder of domains, one of which is left out: ``root/<domain>/{images,masks}/``."""
 
+import dataclasses
 import logging
 from collections.abc import Mapping, Sequence
 from itertools import islice
@@ -8,7 +9,7 @@ from typing import Annotated
 
 import pydantic
 
-from common.arguments import Count, CountFromZero, Range, Seed, Share, checked, each_once
+from common.arguments import Count, CountFromZero, Range, Seed, Share, UpToOne, checked, each_once
 from common.errors import InputError
 from kdseg.domains.augmentation import Augmentation
 from kdseg.domains.datamodule import SegmentationData
@@ -20,9 +21,10 @@ from kdseg.domains.held_out import Images, Parts, judged_parts, source_names
 from kdseg.domains.images import ValueRange, check_brightness
 from kdseg.domains.labels import added, check_labels, check_sense, count_classes
 from kdseg.domains.masks import Digits, MaskValue, make_label_map
-from kdseg.domains.pairs import FolderDomain, Found, Reading, check_pairs, find_pairs
+from kdseg.domains.pairs import FolderDomain, Found, Pair, Reading, check_pairs, find_pairs
 from kdseg.domains.sample import IGNORE, DomainData
 from kdseg.domains.split import choose_domains, split_by_group
+from kdseg.domains.unlabelled import apart
 
 _log = logging.getLogger(__name__)
 
@@ -67,6 +69,10 @@ class FolderData(SegmentationData):
             of one group are in one fold.
         unknown_class: A class that is kept from training and scores, to be detected as unknown
             (``kdseg-evaluate measures=[unknown]``).
+        unlabelled: Whether source images may lack a mask, and those of ``root/<domain>/unlabelled`` are taken too: they
+            are distilled on where the method can, and never scored. Those of a group that is held out are left out.
+        labelled_fraction: Share of each source's training images that keep their masks, for studies; see
+            :func:`~kdseg.domains.unlabelled.hide_labels`. ``split_seed`` chooses them.
         batch_size: See :class:`~kdseg.domains.dataset.Loading`, as for the arguments that follow.
         eval_batch_size: As above.
         crop_size: As above.
@@ -107,6 +113,8 @@ class FolderData(SegmentationData):
         unknown_class: str | None = None,
         split_seed: Seed = 0,
         cache_mib: CountFromZero = 1024,
+        unlabelled: bool = False,
+        labelled_fraction: UpToOne = 1.0,
         batch_size: Batch = 16,
         eval_batch_size: Batch = 8,
         crop_size: Side | None = 96,
@@ -141,23 +149,34 @@ class FolderData(SegmentationData):
         reading = Reading(_checked_range(value_range), label_map)
         if images is None:
             chosen = choose_domains(domains_in(folder), target, sources, f"in {folder}")
-            found = {name: find_pairs(folder, name, mask_folder) for name in [*chosen, target]}
+            found = {name: find_pairs(folder, name, mask_folder, unlabelled) for name in [*chosen, target]}
         else:
-            found = _listed_pairs(folder, target, mask_folder, images, notes)
+            found = _listed_pairs(folder, target, mask_folder, unlabelled, images, notes)
             if table and not table.path.exists():
                 table = None
                 notes.append(f"{metadata} is not in {folder}: every image counts as a group of its own")
-        domains = _read(found, table, groups_span_domains, cache_mib * 2**20, reading)
+        if target in found:
+            found[target] = dataclasses.replace(found[target], unlabelled=())  # what is judged on is not learnt from
+        domains, bare = _read(found, table, groups_span_domains, cache_mib * 2**20, reading)
         named = _check_masks(domains, target, num_classes, class_names, images is None, notes)
-        notes += _check_values(domains)
+        notes += _check_values([*domains.values(), *bare])
         if images is None:
             parts = _split(domains, target, validation_fraction, split_seed)
             parts["notes"] = notes
+            parts["unlabelled"] = apart(bare, [*parts["validation"], parts["target"]])
         else:
             parts = judged_parts(domains, target, images, notes)
-        super().__init__(**parts, class_names=named, loading=loading, fold=fold, unknown_class=unknown_class)
+        super().__init__(
+            **parts,
+            class_names=named,
+            loading=loading,
+            fold=fold,
+            unknown_class=unknown_class,
+            labelled_fraction=labelled_fraction,
+            label_seed=split_seed,
+        )
         self.found = {
-            name: findings(domain.checked, named, found[name].passed_over)
+            name: findings(domain.checked, named, found[name].passed_over, len(found[name].unlabelled))
             for name, domain in domains.items()
             if domain.checked
         }
@@ -188,11 +207,13 @@ def _check_masks(
     return names
 
 
-def _check_values(domains: Mapping[str, FolderDomain]) -> list[str]:
+def _check_values(domains: Sequence[FolderDomain]) -> list[str]:
     lines = []
-    for name, domain in domains.items():
+    for domain in domains:
         entries = domain.checked
-        line = check_brightness(name, [entry.brightest for entry in entries], [entry.clipped for entry in entries])
+        line = check_brightness(
+            domain.name, [entry.brightest for entry in entries], [entry.clipped for entry in entries]
+        )
         lines += [line] if line else []
     return lines
 
@@ -211,7 +232,9 @@ def domains_in(root: Path) -> list[str]:
     return names
 
 
-def _listed_pairs(root: Path, target: str, mask_folder: str, images: Images, notes: list[str]) -> dict[str, Found]:
+def _listed_pairs(
+    root: Path, target: str, mask_folder: str, unlabelled: bool, images: Images, notes: list[str]
+) -> dict[str, Found]:
     """All pairs of a target that was not trained on, and of the source domains in ``root`` those held out."""
     sources = source_names(images)
     known = domains_in(root)
@@ -223,27 +246,33 @@ def _listed_pairs(root: Path, target: str, mask_folder: str, images: Images, not
         if name not in known:
             notes.append(f"{name}: not in {root}, so its {len(used.test)} held-out images are passed over")
             continue
-        found = find_pairs(root, name, mask_folder)
+        found = find_pairs(root, name, mask_folder, unlabelled)
         listed[name] = Found([pair for pair in found.pairs if pair.name in used.test], found.passed_over)
         if others := sum(pair.name not in used.train and pair.name not in used.test for pair in found.pairs):
             notes.append(f"{name}: {others} images are passed over that the run neither trained on nor held out")
-    return listed if target in sources else listed | {target: find_pairs(root, target, mask_folder)}
+    return listed if target in sources else listed | {target: find_pairs(root, target, mask_folder, unlabelled)}
 
 
 def _read(
     found: Mapping[str, Found], table: GroupTable | None, groups_span_domains: bool, cache: int, reading: Reading
-) -> dict[str, FolderDomain]:
-    groups = {}
-    for name, one in found.items():
-        stems = [pair.name for pair in one.pairs]
+) -> tuple[dict[str, FolderDomain], list[FolderDomain]]:
+    """The domains, and those of their images that have no masks."""
+
+    def groups_of(name: str, pairs: Sequence[Pair]) -> list[str]:
+        stems = [pair.name for pair in pairs]
         given = table.groups_of(name, stems) if table else stems
         # Unrelated domains may count their images, or their groups, from 1 each.
-        groups[name] = given if table and groups_span_domains else [f"{name}/{group}" for group in given]
-    checked = iter(check_pairs([pair for one in found.values() for pair in one.pairs], cache, reading))
-    return {
-        name: FolderDomain(name, list(islice(checked, len(one.pairs))), groups[name], reading)
-        for name, one in found.items()
-    }
+        return given if table and groups_span_domains else [f"{name}/{group}" for group in given]
+
+    parts = [(name, one.pairs) for name, one in found.items()]
+    bare = [(name, one.unlabelled) for name, one in found.items() if one.unlabelled]
+    groups = [groups_of(name, pairs) for name, pairs in (*parts, *bare)]
+    checked = iter(check_pairs([pair for _, pairs in (*parts, *bare) for pair in pairs], cache, reading))
+    domains = [
+        FolderDomain(name, list(islice(checked, len(pairs))), own, reading)
+        for (name, pairs), own in zip((*parts, *bare), groups, strict=True)
+    ]
+    return {domain.name: domain for domain in domains[: len(parts)]}, domains[len(parts) :]
 
 
 def _split(domains: Mapping[str, FolderDomain], target: str, fraction: float, seed: int) -> Parts:

@@ -110,6 +110,7 @@ class Parts(TypedDict):
     seen_test: NotRequired[Sequence[DomainData]]
     images: NotRequired[Images]
     notes: NotRequired[Sequence[str]]
+    unlabelled: NotRequired[Sequence[DomainData]]
 
 
 def judged_parts(domains: Mapping[str, DomainData], target: str, images: Images, notes: Sequence[str]) -> Parts:

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -24,6 +24,9 @@ Pixels = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 _PROGRESS_FROM = 200  # files; below that it is over before it could be read
 _NAMES_SHOWN = 3
 
+UNLABELLED = "unlabelled"
+"""Name of a domain's folder of images without masks."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Reading:
@@ -39,17 +42,18 @@ class Reading:
 
     def __call__(self, pair: "Pair") -> Pixels:
         """Image ``uint8 [H, W]`` or ``[H, W, 3]`` and mask ``uint8 [H, W]``."""
-        return read_image(pair.image, self.value_range).pixels, read_mask(pair.mask, self.label_map).labels
+        image = read_image(pair.image, self.value_range).pixels
+        return image, _no_mask(image) if pair.mask is None else read_mask(pair.mask, self.label_map).labels
 
 
 @dataclasses.dataclass(frozen=True)
 class Pair:
-    """An image and its mask on disk."""
+    """An image and its mask on disk, if it has one."""
 
     domain: str
     name: str
     image: Path
-    mask: Path
+    mask: Path | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,7 +64,7 @@ class CheckedPair:
         pair: Where it lies.
         height: Pixels.
         width: Pixels.
-        labels: ``int64 [256]``, how many pixels of the mask have each value; 255 is ignored.
+        labels: ``int64 [256]``, how many pixels of the mask have each value; 255 is ignored. Without a mask, none has.
         digest: What stands for image and mask.
         image_kind: What the image was, for people.
         mask_kind: What the mask was.
@@ -95,6 +99,7 @@ class FolderDomain(DomainData):
         entries = zip(checked, groups, strict=True)
         super().__init__(name, [Item(entry.pair.name, group, entry.height, entry.width) for entry, group in entries])
         self.checked, self.reading = list(checked), reading
+        self.labelled = all(entry.pair.mask is not None for entry in checked)
 
     def read(self, position: int) -> Pixels:
         """See :meth:`DomainData.read`."""
@@ -116,14 +121,22 @@ class Found:
     Attributes:
         pairs: Sorted by name.
         passed_over: What is no image or mask, a line for each reason.
+        unlabelled: Images without masks, sorted by name.
     """
 
     pairs: Sequence[Pair]
     passed_over: Sequence[str]
+    unlabelled: Sequence[Pair] = ()
 
 
-def find_pairs(root: Path, domain: str, mask_folder: str = "masks") -> Found:
+def find_pairs(root: Path, domain: str, mask_folder: str = "masks", unlabelled: bool = False) -> Found:
     """List ``root/domain/images/*`` with ``root/domain/<mask_folder>/*``, matched by name without suffix.
+
+    Args:
+        root: Folder of domain folders.
+        domain: Name of one.
+        mask_folder: Name of the folder with the masks.
+        unlabelled: Whether images may lack a mask, and those of ``root/domain/unlabelled`` are listed too.
 
     Raises:
         InputError: if a folder is missing or empty, an image has no mask or a mask no image, or a name
@@ -132,14 +145,30 @@ def find_pairs(root: Path, domain: str, mask_folder: str = "masks") -> Found:
     passed_over: list[str] = []
     images = _files(root / domain / "images", "image", passed_over)
     masks = _files(root / domain / mask_folder, "mask", passed_over)
+    bare = {}
+    if unlabelled:
+        bare = {name: images.pop(name) for name in images.keys() - masks.keys()}
+        bare |= _beside(root / domain / UNLABELLED, {**images, **bare}, passed_over)
     for found, others, missing in ((images, masks, "mask"), (masks, images, "image")):
         if alone := sorted(found.keys() - others.keys()):
             more = f" (and {len(alone) - 1} more)" if len(alone) > 1 else ""
             folder = root / domain / ("images" if missing == "image" else mask_folder)
             raise InputError(
                 f"{found[alone[0]]} has no {missing} of that name in {folder}{more}; add it or remove this file"
+                + ("" if missing == "image" else ", or set data.unlabelled=true to learn from it without one")
             )
-    return Found([Pair(domain, name, images[name], masks[name]) for name in sorted(images)], passed_over)
+    pairs = [Pair(domain, name, images[name], masks[name]) for name in sorted(images)]
+    return Found(pairs, passed_over, [Pair(domain, name, bare[name], None) for name in sorted(bare)])
+
+
+def _beside(folder: Path, known: Mapping[str, Path], passed_over: list[str]) -> dict[str, Path]:
+    """Images of a folder that need not be there, whose names are not among those known."""
+    if not folder.is_dir():
+        return {}
+    found = _files(folder, "image", passed_over)
+    if twice := sorted(found.keys() & known.keys()):
+        raise InputError(f"{found[twice[0]]} and {known[twice[0]]} have the same name; keep one of them")
+    return found
 
 
 def _files(folder: Path, what: str, passed_over: list[str]) -> dict[str, Path]:
@@ -217,21 +246,26 @@ def _check_in_threads(pairs: Sequence[Pair], reading: Reading) -> Iterator[Check
 
 
 def _check(pair: Pair, reading: Reading) -> CheckedPair:
-    image, mask = read_image(pair.image, reading.value_range), read_mask(pair.mask, reading.label_map)
-    pixels = image.pixels, mask.labels
+    image = read_image(pair.image, reading.value_range)
+    mask = None if pair.mask is None else read_mask(pair.mask, reading.label_map)
+    pixels = image.pixels, _no_mask(image.pixels) if mask is None else mask.labels
     if pixels[0].shape[:2] != pixels[1].shape:
         sizes = [f"{shape[1]}x{shape[0]}" for shape in (pixels[0].shape, pixels[1].shape)]
-        turned = " (turned upright)" if "turned" in image.kind + mask.kind else ""
+        turned = " (turned upright)" if "turned" in image.kind + (mask.kind if mask else "") else ""
         raise InputError(f"{pair.image} is {sizes[0]} but {pair.mask} is {sizes[1]} pixels{turned}; they must be equal")
     return CheckedPair(
         pair,
         height=pixels[1].shape[0],
         width=pixels[1].shape[1],
-        labels=np.bincount(pixels[1].ravel(), minlength=256),
+        labels=np.zeros(256, np.int64) if mask is None else np.bincount(pixels[1].ravel(), minlength=256),
         digest=digest_of(*pixels),
         image_kind=image.kind,
-        mask_kind=mask.kind,
+        mask_kind="none" if mask is None else mask.kind,
         brightest=image.brightest,
         clipped=image.clipped,
         pixels=pixels,
     )
+
+
+def _no_mask(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return np.zeros(image.shape[:2], np.uint8)

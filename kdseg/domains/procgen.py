@@ -7,7 +7,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import Progress
 
-from common.arguments import Count, Range, Seed, checked
+from common.arguments import Count, Range, Seed, UpToOne, checked
 from common.errors import choice
 from common.procgen import LOOKS, LevelSet
 from common.procgen.labels import LABELLED_GAMES, LabelledFrames, class_names
@@ -51,6 +51,8 @@ class ProcgenData(SegmentationData):
         fold: ``(k, K)`` leaves fold k of K of the training images out, for a teacher of ``method=cross_fitted``; images
             of one group are in one fold.
         unknown_class: A class that is kept from training and scores; see :class:`kdseg.FolderData`.
+        labelled_fraction: Share of each look's training frames that keep their masks, by whole levels, for studies;
+            ``frame_seed`` chooses them.
         batch_size: See :class:`~kdseg.domains.dataset.Loading`, as for the arguments that follow.
         eval_batch_size: As above.
         crop_size: As above; ``None``, whole frames, by default.
@@ -85,6 +87,7 @@ class ProcgenData(SegmentationData):
         frame_seed: FrameSeed = 0,
         fold: Fold | None = None,
         unknown_class: str | None = None,
+        labelled_fraction: UpToOne = 1.0,
         batch_size: Batch = 16,
         eval_batch_size: Batch = 64,
         crop_size: Side | None = None,
@@ -143,7 +146,13 @@ class ProcgenData(SegmentationData):
         else:
             parts = judged_parts({domain.name: domain for domain in domains}, target, images, [])
         super().__init__(
-            **parts, class_names=class_names(game), loading=loading, fold=fold, unknown_class=unknown_class
+            **parts,
+            class_names=class_names(game),
+            loading=loading,
+            fold=fold,
+            unknown_class=unknown_class,
+            labelled_fraction=labelled_fraction,
+            label_seed=frame_seed,
         )
 
 

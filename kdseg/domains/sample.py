@@ -61,7 +61,12 @@ class DomainData(ABC):
     Args:
         name: Name of the domain.
         items: One entry an image, in the order of their positions.
+
+    Attributes:
+        labelled: Whether the masks say anything; where they do not, they are all zeros.
     """
+
+    labelled = True
 
     def __init__(self, name: str, items: Sequence[Item]) -> None:
         self.name = name
@@ -94,6 +99,7 @@ class DomainData(ABC):
 class _Subset(DomainData):
     def __init__(self, whole: DomainData, positions: Sequence[int]) -> None:
         super().__init__(whole.name, [whole.items[position] for position in positions])
+        self.labelled = whole.labelled
         self._whole = whole
         self._positions = list(positions)
 

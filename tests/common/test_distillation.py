@@ -311,3 +311,46 @@ def test_what_has_acted_can_be_set_again() -> None:
     assert made().tally.idle() == []
     second.tally.load({})  # of a training that was interrupted before there was a tally
     assert second.tally.idle() == [] and second.tally.take_shares() == {}
+
+
+def test_labels_of_some_positions_task_over_these_distillation_over_all() -> None:
+    labelled = torch.tensor([True, False, True])
+    view = dataclasses.replace(
+        _view(3), targets=torch.tensor([2, 255, 0]), labelled=labelled, valid=torch.tensor([True, True, True])
+    )
+
+    class Silent(_Given):
+        """Learns nothing from what has no label."""
+
+        def forward(self, view: View) -> TermOutput:
+            assert view.valid is not None and view.valid.tolist() == labelled.tolist() and view.labelled is None
+            assert view.labels().tolist() == [2, 0, 0]
+            return super().forward(view)
+
+    terms = {"kd": KD(weight=0.5), "silent": Silent(torch.tensor([1.0, 50.0, 3.0]))}
+    output = Distillation(terms, teacher=Teacher([nn.Identity()]))(view, torch.tensor([4.0, 99.0, 6.0]))
+    q, log_p = view.logits.flip(1).double().softmax(1), view.logits.double().log_softmax(1)
+    divergence = (q * (q.log() - log_p)).sum(1).mean()
+    assert output.loss.item() == pytest.approx((4 + 6) / 2 + 0.5 * divergence.item() + (1 + 3) / 2)
+    assert output.metrics["task"] == pytest.approx(5.0)
+    assert Distillation(terms, teacher=Teacher([nn.Identity()])).uses_unlabelled
+    assert not Distillation({"silent": terms["silent"]}).uses_unlabelled
+
+
+def test_the_students_filter_asks_for_the_teachers_class_where_there_is_no_label() -> None:
+    logits, teacher = torch.tensor([[4.0, 0.0], [4.0, 0.0]]), torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    view = View(
+        inputs=logits,
+        features=logits,
+        head=nn.Identity(),
+        logits=logits,
+        forward=nn.Identity(),
+        targets=torch.tensor([255, 255]),
+        valid=torch.tensor([True, True]),
+        labelled=torch.tensor([False, False]),
+        teacher_logits=teacher,
+    )
+    output = KDDG(threshold=0.9)(view)
+    assert output.position_weight is not None
+    # Sure of the teacher's class, and filtered; sure of the other, and not.
+    assert output.position_weight[0] < 1 and output.position_weight[1] == 1

@@ -70,3 +70,16 @@ def test_a_view_stays_as_it_was_made() -> None:
         view.log = False  # type: ignore[misc]
     other = dataclasses.replace(view, log=False)
     assert view.log and not other.log and other.logits is view.logits
+
+
+def test_labels_of_some_positions_are_completed_by_the_teacher() -> None:
+    labelled, valid = torch.tensor([True, False, False]), torch.tensor([True, True, False])
+    targets = torch.tensor([1, 255, 255])
+    teacher_logits = torch.tensor([[5.0, 0.0, 0.0], [0.0, 0.0, 5.0], [0.0, 5.0, 0.0]])
+    view = dataclasses.replace(_view(targets=targets, valid=valid, teacher_logits=teacher_logits), labelled=labelled)
+    assert view.labels().tolist() == [1, 2, 0]
+    assert dataclasses.replace(view, teacher_logits=None).labels().tolist() == [1, 0, 0]
+    alone = view.only_labelled()
+    assert alone.labels().tolist() == [1, 0, 0]
+    assert alone.valid is labelled and alone.labelled is None
+    assert _view(targets=targets).only_labelled().valid is None

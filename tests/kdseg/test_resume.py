@@ -95,9 +95,12 @@ def states(program: SegmentationTraining) -> Iterator[tuple[str, Any]]:
         ["averaging=swad", "method=dlb", "evaluation.every=4", "trainer.max_steps=8", "checkpoint_every=6"],
         ["+trainer.accumulate_grad_batches=2", "method=dps", "checkpoint_every=3"],
         ["data.num_workers=2", "data.balanced=false", "method=beta_smoothing"],
-        ["optimizer._target_=torch.optim.SGD", "+optimizer.momentum=0.9", "channels_last=false"],
+        [
+            *("optimizer._target_=torch.optim.SGD", "+optimizer.momentum=0.9", "channels_last=false"),
+            *("learning_rate.shape=one_cycle", "learning_rate.encoder=0.5"),
+        ],
         ["checkpoint_every=3", "method=ps_kd"],
-        ["trainer.precision=bf16-mixed", "method=kddg"],
+        ["trainer.precision=bf16-mixed", "method=kddg", "teacher_view=clean"],
     ],
     ids=" ".join,
 )
