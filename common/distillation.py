@@ -73,7 +73,7 @@ class Distillation(nn.Module):
             )
         for _, term in self._named_terms():
             if teacher is not None and not isinstance(teacher, term.teacher_class):
-                teacher = term.teacher_class(list(teacher.networks), combine=teacher.combine)
+                teacher = term.teacher_class(list(teacher.networks), combine=teacher.combine, shares=teacher.shares)
         # A teacher that no term asks would only cost time and memory.
         self.teacher = teacher if needy else None
         self.tally = Tally()

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from common.arguments import checked
+from common.arguments import Positive, checked
 from common.errors import InputError
 
 Combination = Literal["probability", "logit"]
@@ -33,20 +33,35 @@ class Teacher(nn.Module):
         networks: Modules from inputs to logits ``[B, C, *]``, at least one. Those of actor and critic also have a
             method ``judge``, from inputs to logits and values ``[B]``.
         combine: ``probability`` or ``logit``.
+        shares: What each network weighs in the mean, in any unit; ``None`` weighs all alike.
+
+    Attributes:
+        answering: ``bool [N, K]``, which networks answer for sample i of the student's data, or ``None``: all of them.
+            Asked without an index, about other inputs, all answer.
 
     Raises:
         ValueError: no network given, or at the first call networks with different classes.
-        InputError: an unknown ``combine``.
+        InputError: an unknown ``combine``, or not a positive share for each network.
 
     >>> Teacher([nn.Linear(8, 3), nn.Linear(8, 3)], combine="logit")(torch.zeros(5, 8)).shape
     torch.Size([5, 3])
     """
 
     @checked
-    def __init__(self, networks: Sequence[nn.Module], combine: Combination = "probability") -> None:
+    def __init__(
+        self,
+        networks: Sequence[nn.Module],
+        combine: Combination = "probability",
+        shares: Sequence[Positive] | None = None,
+    ) -> None:
         super().__init__()
         if not networks:
             raise ValueError("a teacher needs at least one network")
+        if shares is not None and len(shares) != len(networks):
+            raise InputError(f"shares={list(shares)} must be {len(networks)} numbers, one a network")
+        self.shares = None if shares is None else [float(share) for share in shares]
+        self.answering: Tensor | None
+        self.register_buffer("answering", None)
         self.networks = nn.ModuleList(copy.deepcopy(network) for network in networks)
         self.combine = combine
         self.zero_grad(set_to_none=True)
@@ -72,31 +87,61 @@ class Teacher(nn.Module):
         """Whether every network can :meth:`judge`."""
         return all(callable(getattr(network, "judge", None)) for network in self.networks)
 
+    def answering_for(self, index: Tensor) -> Tensor | None:
+        """Which networks answer for these samples ``[B, K]``, or ``None``: all for each."""
+        return None if self.answering is None else self.answering[index]
+
     @torch.no_grad()
     def forward(self, inputs: Tensor, index: Tensor | None = None) -> Tensor:
-        """Logits ``[B, C, *]`` without a graph; ``index``, which samples these are, does not matter here."""
-        return self.differentiable(inputs)
+        """Logits ``[B, C, *]`` without a graph; ``index`` says which samples these are, where only some answer."""
+        answering = None if index is None else self.answering_for(index)
+        if answering is None:
+            return self.differentiable(inputs)
+        order: list[Tensor] = []
+        answers: list[Tensor] = []
+        choices, chosen = torch.unique(answering, dim=0, return_inverse=True)
+        for number, choice in enumerate(choices):
+            mine, asked = (chosen == number).nonzero()[:, 0], choice.nonzero()[:, 0].tolist()
+            order.append(mine)
+            answers.append(self._combined([self.networks[network](inputs[mine]) for network in asked], asked))
+        shapes = {tuple(answer.shape[1:]) for answer in answers}
+        if len(shapes) > 1:
+            raise ValueError(f"the teachers' logits differ in shape: {sorted(shapes)}")
+        return torch.cat(answers)[torch.cat(order).argsort()]
 
     def differentiable(self, inputs: Tensor) -> Tensor:
         """Logits ``[B, C, *]`` with the graph to ``inputs``, for who looks for inputs by what the teacher says."""
-        return self._combined([network(inputs) for network in self.networks])
+        return self._combined([network(inputs) for network in self.networks], range(len(self.networks)))
 
     @torch.no_grad()
     def judge(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """Logits ``[B, C]`` and values ``[B]``, the mean of the networks', without a graph."""
         pairs = [network.judge(inputs) for network in self.networks]  # type: ignore[operator]
-        return self._combined([logits for logits, _ in pairs]), torch.stack([values for _, values in pairs]).mean(0)
+        asked = range(len(pairs))
+        values = torch.stack([values for _, values in pairs])
+        mean = values.mean(0) if self.shares is None else (self._shares(asked, values) * values).sum(0)
+        return self._combined([logits for logits, _ in pairs], asked), mean
 
-    def _combined(self, answers: list[Tensor]) -> Tensor:
+    def _shares(self, asked: Sequence[int], like: Tensor) -> Tensor:
+        """What each of the networks that were asked weighs, in all 1, with dimensions like ``[K, ...]``."""
+        shares = like.new_tensor([1.0 if self.shares is None else self.shares[network] for network in asked])
+        return (shares / shares.sum()).view(-1, *[1] * (like.dim() - 1))
+
+    def _combined(self, answers: list[Tensor], asked: Sequence[int]) -> Tensor:
         if len(answers) == 1:
             return answers[0]
         shapes = {tuple(answer.shape) for answer in answers}
         if len(shapes) > 1:
             raise ValueError(f"the teachers' logits differ in shape: {sorted(shapes)}")
         logits = torch.stack([answer.float() for answer in answers])
+        if self.shares is None:
+            if self.combine == "logit":
+                return logits.mean(dim=0)
+            return F.log_softmax(logits, dim=2).logsumexp(dim=0) - math.log(len(answers))
+        shares = self._shares(asked, logits)
         if self.combine == "logit":
-            return logits.mean(dim=0)
-        return F.log_softmax(logits, dim=2).logsumexp(dim=0) - math.log(len(answers))
+            return (shares * logits).sum(dim=0)
+        return (F.log_softmax(logits, dim=2) + shares.log()).logsumexp(dim=0)
 
 
 class CrossFittedTeacher(Teacher):
@@ -110,6 +155,7 @@ class CrossFittedTeacher(Teacher):
         networks: One a fold, in the folds' order, at least two.
         folds: ``int64 [N]``, each sample's fold, or ``None``.
         combine: As in :class:`Teacher`, where there is no fold.
+        shares: As in :class:`Teacher`, where there is no fold.
 
     Raises:
         InputError: fewer than two networks, or a fold that no network belongs to.
@@ -122,28 +168,16 @@ class CrossFittedTeacher(Teacher):
         networks: Sequence[nn.Module],
         folds: Tensor | None = None,
         combine: Combination = "probability",
+        shares: Sequence[Positive] | None = None,
     ) -> None:
-        super().__init__(networks, combine)
+        super().__init__(networks, combine, shares)
         if len(networks) < 2:
             raise InputError(f"a cross-fitted teacher needs a network a fold, at least 2, got {len(networks)}")
         if folds is not None and not bool(((folds >= 0) & (folds < len(networks))).all()):
             raise InputError(f"folds must be in 0 .. {len(networks) - 1}, one network each")
         self.register_buffer("folds", folds)
 
-    @torch.no_grad()
-    def forward(self, inputs: Tensor, index: Tensor | None = None) -> Tensor:
-        """Logits ``[B, C, *]`` without a graph, row i by the network of the fold of ``index[i]``."""
-        if index is None:
-            return super().forward(inputs)
+    def answering_for(self, index: Tensor) -> Tensor:
+        """One network for each sample ``[B, K]``: that of its fold."""
         fold = index % len(self.networks) if self.folds is None else self.folds[index]
-        order: list[Tensor] = []
-        answers: list[Tensor] = []
-        for number, network in enumerate(self.networks):
-            mine = (fold == number).nonzero()[:, 0]
-            if len(mine):
-                order.append(mine)
-                answers.append(network(inputs[mine]))
-        shapes = {tuple(answer.shape[1:]) for answer in answers}
-        if len(shapes) > 1:
-            raise ValueError(f"the teachers' logits differ in shape: {sorted(shapes)}")
-        return torch.cat(answers)[torch.cat(order).argsort()]
+        return F.one_hot(fold, len(self.networks)).bool()

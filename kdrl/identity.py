@@ -41,6 +41,7 @@ def identify(
         settings.teacher_weights,
         settings.teacher_combine,
         domains,
+        settings.teacher_shares,
     )
     return Identity(
         task="rl",

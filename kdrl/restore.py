@@ -12,7 +12,7 @@ from common.device import pick_device
 from common.errors import InputError
 from common.procgen import ACTION_COUNT
 from common.runs.folder import Run
-from common.runs.teachers import load_teachers
+from common.runs.teachers import Shares, load_teachers
 from common.runs.weights import Weights, choose_weights, load_weights
 from common.teacher import Combination, Teacher
 from kdrl.networks import PolicyJudge, policy_kwargs
@@ -50,6 +50,7 @@ def load_teacher(
     combine: Combination = "probability",
     unfinished: bool = False,
     device: str = "auto",
+    shares: Shares = "equal",
 ) -> Teacher:
     """One teacher of the policies of finished runs.
 
@@ -60,6 +61,7 @@ def load_teacher(
         combine: What of several teachers is averaged.
         unfinished: Whether runs that are not finished will do.
         device: Where the networks go.
+        shares: What each of several weighs; see :func:`common.runs.teachers.shares_by_validation`.
 
     Raises:
         InputError: a folder that is no finished RL run, or a policy of another game.
@@ -71,4 +73,4 @@ def load_teacher(
             raise InputError(f"teacher={run.path} was trained on {settings.env.game}; give a teacher trained on {game}")
         return PolicyJudge(policy)
 
-    return load_teachers(paths, load, combine, unfinished)
+    return load_teachers(paths, load, combine, unfinished, weights, shares)

@@ -153,7 +153,8 @@ def configured_method(settings: TrainSettings) -> tuple[Distillation, list[str]]
     teacher: Teacher | None = None
     if paths:
         game, weights, combine = settings.env.game, settings.teacher_weights, settings.teacher_combine
-        teacher = load_teacher(paths, game, weights, combine, settings.unfinished, settings.device)
+        unfinished, device, shares = settings.unfinished, settings.device, settings.teacher_shares
+        teacher = load_teacher(paths, game, weights, combine, unfinished, device, shares)
     return make_distillation(settings.method, teacher, paths)
 
 

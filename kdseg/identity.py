@@ -54,9 +54,12 @@ def identify(
         settings.teacher_weights,
         settings.teacher_combine,
         domains,
+        settings.teacher_shares,
     )
     if teachers and settings.teacher_view == "clean":
         row["teacher_view"] = settings.teacher_view
+    if teachers and settings.teacher_domains == "unseen":
+        row["teacher_domains"] = settings.teacher_domains
     plain = yaml.safe_load(to_yaml(settings))
     trainer, network = plain["trainer"], plain["network"]
     return Identity(

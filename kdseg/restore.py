@@ -9,7 +9,7 @@ from common.arguments import check_type
 from common.configuration import read_settings
 from common.errors import InputError
 from common.runs.folder import Run
-from common.runs.teachers import load_teachers
+from common.runs.teachers import Shares, load_teachers
 from common.runs.weights import Weights, choose_weights, load_weights
 from common.teacher import Combination, Teacher
 from kdseg.domains.datamodule import SegmentationData
@@ -60,6 +60,7 @@ def load_teacher(
     weights: Weights = "auto",
     combine: Combination = "probability",
     unfinished: bool = False,
+    shares: Shares = "equal",
 ) -> tuple[Teacher, list[str]]:
     """One teacher of the networks of finished runs, and what a user should be warned of.
 
@@ -71,6 +72,7 @@ def load_teacher(
         weights: As in :func:`load_network`.
         combine: What of several teachers is averaged.
         unfinished: Whether runs that are not finished will do.
+        shares: What each of several weighs; see :func:`common.runs.teachers.shares_by_validation`.
 
     Raises:
         InputError: a folder that is no finished segmentation run, or a network of other classes.
@@ -87,7 +89,7 @@ def load_teacher(
         same = all(torch.allclose(torch.tensor(a), torch.tensor(b)) for a, b in zip(ours, theirs, strict=True))
         return network if same else Renormalized(network, ours, theirs)
 
-    return load_teachers(paths, load, combine, unfinished), warnings
+    return load_teachers(paths, load, combine, unfinished, weights, shares), warnings
 
 
 def _check_fits(run: Run, settings: TrainSettings, data: SegmentationData) -> None:

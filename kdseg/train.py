@@ -33,7 +33,7 @@ from kdseg.configured import DATA_PARTS, make_data, make_learning_rate, make_los
 from kdseg.domains.datamodule import Part, SegmentationData
 from kdseg.domains.draws import check_shares
 from kdseg.domains.findings import write_findings
-from kdseg.domains.folds import check_folds
+from kdseg.domains.folds import check_folds, unseen_by
 from kdseg.domains.held_out import write_images
 from kdseg.identity import identify
 from kdseg.measure import measure, validated_temperature
@@ -58,12 +58,14 @@ def configured_method(
     teacher: Teacher | None = None
     if paths:
         weights, combine = settings.teacher_weights, settings.teacher_combine
-        teacher, notes = load_teacher(paths, data, weights, combine, settings.unfinished)
+        teacher, notes = load_teacher(paths, data, weights, combine, settings.unfinished, settings.teacher_shares)
         for note in notes:
             console.print(f"warning: {note}", style="yellow", markup=False)
     distillation, used = make_distillation(settings.method, teacher, paths)
     if isinstance(distillation.teacher, CrossFittedTeacher):
         distillation.teacher.folds = check_folds(used, data.train_dataset.domains)
+    elif settings.teacher_domains == "unseen" and distillation.teacher is not None:
+        distillation.teacher.answering = unseen_by(used, data.train_dataset.domains)
     return distillation, used
 
 

@@ -6,6 +6,7 @@ from typing import Any
 from common.averaging import Averager
 from common.runs.folder import Run
 from common.runs.selection import Rule
+from common.runs.teachers import Shares
 from common.runs.weights import Weights, choose_weights, weights_digest
 
 
@@ -19,6 +20,7 @@ def describe_row(
     weights: Weights = "auto",
     combine: str = "probability",
     domains: Mapping[str, Any] | None = None,
+    shares: Shares = "equal",
 ) -> dict[str, Any]:
     """The row of a run; what is as in plain training is left out, so that a plain row is a short one.
 
@@ -33,6 +35,7 @@ def describe_row(
         weights: Which of their weights.
         combine: What of several teachers is averaged.
         domains: The run's own, which its teachers mostly share.
+        shares: What each of several teachers weighs.
     """
     row: dict[str, Any] = {"method": dict(method)}
     if averaging is not None:
@@ -46,6 +49,7 @@ def describe_row(
         row["teachers"] = [teacher_kind(teacher, weights, domains) for teacher in teachers]
     if len(teachers) > 1:
         row["combine"] = combine
+        row |= {} if shares == "equal" else {"shares": shares}
     return row
 
 

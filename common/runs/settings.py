@@ -10,6 +10,7 @@ from common.arguments import Count, NotNegative, Seed, check_type, numbers_in
 from common.averaging import NO_AVERAGING
 from common.evaluation.measures import MeasureSettings
 from common.runs.selection import Rule
+from common.runs.teachers import Shares
 from common.runs.weights import Weights
 from common.teacher import Combination
 
@@ -45,6 +46,7 @@ class RunSettings:
         teacher: A run's folder, or several.
         teacher_weights: Which of their weights.
         teacher_combine: What of several is averaged.
+        teacher_shares: What each of several weighs: the same, or by its score on its own source validation.
         anchor: A run of AuG-KD whose artefact is taken, for not preparing one.
         strength: Weights, temperatures and thresholds, for the methods' configurations to refer to.
         method: The method, a node for :func:`common.method.make_distillation`.
@@ -64,6 +66,7 @@ class RunSettings:
     averaging: NamedNode = Field(default_factory=lambda: dict(NO_AVERAGING))
     teacher_weights: Weights = "auto"
     teacher_combine: Combination = "probability"
+    teacher_shares: Shares = "equal"
     resume: Literal["auto", "never"] = "auto"
     unfinished: bool = False
     anchor: str | None = None

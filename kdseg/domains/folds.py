@@ -1,4 +1,4 @@
-"""Folds of the training images, for teachers that have not seen what they label (cross-fitting)."""
+"""Teachers that have not seen what they label: folds of the training images (cross-fitting), and whole domains."""
 
 from collections.abc import Sequence
 from typing import Annotated
@@ -9,7 +9,7 @@ from torch import Tensor
 from common.arguments import CountFromZero, Range
 from common.errors import InputError
 from common.runs.folder import Run
-from kdseg.domains.held_out import read_images, trained_on
+from kdseg.domains.held_out import read_images, source_names, trained_on
 from kdseg.domains.sample import DomainData
 
 Fold = tuple[CountFromZero, Annotated[int, Range(2, 1000)]]
@@ -80,3 +80,44 @@ def check_folds(paths: Sequence[str], domains: Sequence[DomainData]) -> Tensor:
                 f" label; train it with data.fold=[{number},{count}], and give the teachers in the order of their folds"
             )
     return torch.tensor([fold for numbers in folds for fold in numbers])
+
+
+def unseen_by(paths: Sequence[str], domains: Sequence[DomainData]) -> Tensor:
+    """Which teachers have not seen the domain of which training image: complementary teachers.
+
+    A teacher has seen a domain that it was trained on by name, or any of the images.
+
+    Args:
+        paths: The teachers' folders.
+        domains: The student's training images.
+
+    Returns:
+        ``bool [N, K]``.
+
+    Raises:
+        InputError: a domain that all teachers have seen, or a teacher without a list of its images.
+    """
+    columns = []
+    for path in paths:
+        images = read_images(Run(path))
+        if images is None:
+            raise InputError(f"teacher={path} has no list of its images, so nobody knows which domains it has not seen")
+        seen, names = trained_on(images), source_names(images)
+        columns.append(
+            [
+                domain.name not in names
+                and not any(domain.digest(position).image in seen for position in range(len(domain)))
+                for domain in domains
+            ]
+        )
+    for domain, answering in zip(domains, zip(*columns, strict=True), strict=True):
+        if not any(answering):
+            others = [other.name for other in domains if other.name != domain.name]
+            raise InputError(
+                f"teacher_domains=unseen: every teacher has seen {domain.name}; give one that was trained with"
+                f" 'data.sources=[{','.join(dict.fromkeys(others))}]'"
+            )
+    rows = [
+        answering for domain, answering in zip(domains, zip(*columns, strict=True), strict=True) for _ in domain.items
+    ]
+    return torch.tensor(rows)

@@ -125,3 +125,39 @@ def test_a_term_with_teachers_of_its_own_kind_keeps_how_they_are_combined() -> N
     teacher = Teacher(_networks(2), combine="logit")
     kept = Distillation({"cross_fitted": CrossFittedKD()}, teacher=teacher).teacher
     assert isinstance(kept, CrossFittedTeacher) and kept.combine == "logit"
+
+
+@pytest.mark.parametrize("combine", ["probability", "logit"])
+def test_shares_weigh_the_networks(inputs: Tensor, combine: Combination) -> None:
+    networks = _networks(3)
+    answers = [network(inputs).double() for network in networks]
+    weighed = Teacher(networks, combine, shares=[3, 1, 4])(inputs).double()
+    if combine == "logit":
+        expected = (3 * answers[0] + answers[1] + 4 * answers[2]) / 8
+    else:
+        expected = ((3 * answers[0].softmax(1) + answers[1].softmax(1) + 4 * answers[2].softmax(1)) / 8).log()
+    torch.testing.assert_close(weighed, expected, rtol=1e-5, atol=1e-6)
+    same = Teacher(networks, combine, shares=[2, 2, 2])(inputs)
+    torch.testing.assert_close(same, Teacher(networks, combine)(inputs))
+    alone = Teacher(networks, combine, shares=[1e-9, 1, 1e-9])(inputs)
+    torch.testing.assert_close(alone.softmax(1), answers[1].float().softmax(1))
+
+
+def test_there_is_a_share_for_each() -> None:
+    with pytest.raises(InputError, match=r"shares=\[1.0, 2.0\] must be 3 numbers, one a network"):
+        Teacher(_networks(3), shares=[1, 2])
+    with pytest.raises(InputError, match=r"shares=0 must be positive"):
+        Teacher(_networks(2), shares=[1, 0])
+
+
+def test_only_those_answer_that_may(inputs: Tensor) -> None:
+    networks = _networks(3)
+    teacher = Teacher(networks, shares=[3, 1, 4])
+    teacher.answering = torch.tensor([[True, False, True], [False, True, False], [True, True, True]])
+    inputs = torch.cat([inputs, inputs + 1, inputs.flip(1)])
+    index = torch.arange(len(inputs)) % 3
+    answer = teacher(inputs, index)
+    for number, asked in enumerate(([0, 2], [1], [0, 1, 2])):
+        own = Teacher([networks[network] for network in asked], shares=[[3, 1, 4][network] for network in asked])
+        torch.testing.assert_close(answer[index == number], own(inputs[index == number]))
+    torch.testing.assert_close(teacher(inputs), Teacher(networks, shares=[3, 1, 4])(inputs))

@@ -71,3 +71,35 @@ def test_teachers_are_refused_that_have_seen_what_they_are_to_label(
             InputError, match=rf"was trained on \d+ of the \d+ images of fold {number}, .*\[{number},2\]"
         ):
             student(*names)
+
+
+def test_complementary_teachers_label_what_they_have_not_seen(
+    call: Callable[..., Any], small_nuclei: Path, tmp_path: Path
+) -> None:
+    sources = ["grey_brightfield", "purple_on_purple", "purple_on_white"]
+    for name in sources:
+        others = ",".join(other for other in sources if other != name)
+        made = settings(
+            tmp_path / name, small_nuclei, "trainer.max_steps=1", "evaluation.every=0", f"data.sources=[{others}]"
+        )
+        kdseg.train.train(made)
+    console = Console(quiet=True)
+    paths = [str(tmp_path / name / "run") for name in sources]
+    asked = [
+        "data.sources=null",
+        "method=kd",
+        "trainer.max_steps=1",
+        "teacher_domains=unseen",
+        "teacher_shares=validation",
+    ]
+    made = settings(tmp_path / "student", small_nuclei, f"teacher=[{','.join(paths)}]", *asked)
+    training = SegmentationTraining(made, console)
+    teacher, data = training.distillation.teacher, training.data
+    assert teacher is not None and teacher.answering is not None and teacher.shares is not None
+    domains = [domain.name for domain in data.train_dataset.domains for _ in domain.items]
+    assert teacher.answering.tolist() == [[name == domain for name in sources] for domain in domains]
+    assert training.identity().row["teacher_domains"] == "unseen"
+    assert (training.identity().row["combine"], training.identity().row["shares"]) == ("probability", "validation")
+    made = settings(tmp_path / "student", small_nuclei, f"teacher=[{','.join(paths[:2])}]", *asked)
+    with pytest.raises(InputError, match=r"every teacher has seen purple_on_white; .* 'data.sources=\[grey_bri"):
+        SegmentationTraining(made, console)
