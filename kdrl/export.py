@@ -16,7 +16,6 @@ from stable_baselines3.common.save_util import save_to_zip_file
 from common.runs.folder import Run
 from common.runs.weights import Weights
 from kdrl.minibatch import IndexedRolloutBuffer
-from kdrl.networks import policy_kwargs
 from kdrl.restore import load_network
 
 # What an archive carries in full, because the machine that loads it need not have it.
@@ -67,7 +66,7 @@ def stock_ppo(run: str | pathlib.Path, weights: Weights = "auto") -> PPO:
     policy, settings = load_network(folder, weights, device="cpu")
     model: Any = PPO(type(policy), None, device="cpu", _init_setup_model=False)  # type: ignore[arg-type]
     model.observation_space, model.action_space, model.n_envs = policy.observation_space, policy.action_space, 1
-    model.policy_kwargs = policy_kwargs(settings.network.extractor, settings.network.features_dim)
+    model.policy_kwargs = settings.network.kwargs
     model.num_timesteps = settings.total_timesteps
     model._setup_model()
     model.policy.load_state_dict(policy.state_dict())

@@ -51,7 +51,12 @@ def identify(
                 "look": env.look,
                 "levels": {"start": env.start_level, "count": env.num_levels},
             },
-            "network": {"extractor": settings.network.extractor, "features_dim": settings.network.features_dim},
+            "network": {
+                "extractor": settings.network.extractor,
+                "features_dim": settings.network.features_dim,
+                # What later versions brought, where it is not used: runs of before are of the same setting.
+                **({"pooled": True} if settings.network.pooled else {}),
+            },
             "budget": {"steps": settings.total_timesteps},
             "host": {
                 "num_envs": env.num_envs,

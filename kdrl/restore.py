@@ -15,7 +15,7 @@ from common.runs.folder import Run
 from common.runs.teachers import Shares, load_teachers
 from common.runs.weights import Weights, choose_weights, load_weights
 from common.teacher import Combination, Teacher
-from kdrl.networks import PolicyJudge, policy_kwargs
+from kdrl.networks import PolicyJudge
 from kdrl.settings import TrainSettings
 
 # Channel first, as kdrl.ProcgenVecEnv gives frames.
@@ -36,7 +36,7 @@ def load_network(
         InputError: not an RL run's folder, or no such checkpoint in it.
     """
     settings = read_settings(run.config_path, TrainSettings, task="rl")
-    network: dict[str, Any] = policy_kwargs(settings.network.extractor, settings.network.features_dim)
+    network: dict[str, Any] = settings.network.kwargs
     policy = ActorCriticCnnPolicy(OBSERVATION_SPACE, spaces.Discrete(ACTION_COUNT), lambda _: 0.0, **network)
     load_weights(policy, run, choose_weights(run, weights))
     policy.set_training_mode(False)

@@ -10,6 +10,7 @@ from common.arguments import Count, CountFromZero, Range, Seed
 from common.errors import choice
 from common.procgen import DIFFICULTIES, GAMES, LOOKS, LevelSet
 from common.runs.settings import STRICT, JudgeSettings, RunSettings
+from kdrl.networks import policy_kwargs
 
 
 def _one_of(options: Collection[str], where: str) -> AfterValidator:
@@ -41,6 +42,12 @@ class NetworkSettings:
     task: Literal["rl"]
     extractor: str
     features_dim: Annotated[int, Range(1, 2**16)]
+    pooled: bool = False
+
+    @property
+    def kwargs(self) -> dict[str, Any]:
+        """For Stable-Baselines3's policies."""
+        return policy_kwargs(self.extractor, self.features_dim, self.pooled)
 
 
 @dataclass(config=STRICT, kw_only=True)

@@ -38,7 +38,7 @@ from kdrl.drivers import Driver
 from kdrl.env import ProcgenVecEnv
 from kdrl.episodes import measure, play_part, test_parts
 from kdrl.identity import identify
-from kdrl.networks import PolicyLogits, policy_kwargs
+from kdrl.networks import PolicyLogits
 from kdrl.ppo import DistilledPPO
 from kdrl.records import items, print_returns, rows, score_row
 from kdrl.restore import load_teacher
@@ -114,7 +114,7 @@ def make_model(
     Raises:
         InputError: an unknown PPO argument or a wrong type, or a distillation PPO cannot serve.
     """
-    network = policy_kwargs(settings.network.extractor, settings.network.features_dim)
+    network = settings.network.kwargs
     try:
         return DistilledPPO(
             "CnnPolicy",

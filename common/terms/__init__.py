@@ -19,6 +19,7 @@ from common.terms.probability_mse import ProbabilityMSE
 from common.terms.ps_kd import PSKD
 from common.terms.r_drop import RDrop
 from common.terms.sd_dropout import SDDropout
+from common.terms.secant import Secant
 from common.terms.subclass import Subclass
 from common.terms.tf_kd import TFKDReg
 from common.terms.value_distillation import ValueDistillation
@@ -43,6 +44,7 @@ TERMS: dict[str, type[Term]] = {
     "ps_kd": PSKD,
     "r_drop": RDrop,
     "sd_dropout": SDDropout,
+    "secant": Secant,
     "subclass": Subclass,
     "tf_kd_reg": TFKDReg,
     "value_distillation": ValueDistillation,
@@ -70,6 +72,7 @@ __all__ = [
     "ProbabilityMSE",
     "RDrop",
     "SDDropout",
+    "Secant",
     "Subclass",
     "TFKDReg",
     "Term",

@@ -76,6 +76,18 @@ def test_features_have_the_width_asked_for(name: str, shape: tuple[int, ...]) ->
 
 
 @pytest.mark.parametrize("name", EXTRACTORS)
+def test_pooled_features_are_those_of_the_channels_means(name: str) -> None:
+    extractor = EXTRACTORS[name](spaces.Box(0, 255, (3, 64, 64), np.uint8), 24, pooled=True)
+    (dense,) = (module for module in extractor.dense if isinstance(module, nn.Linear))
+    assert dense.in_features == 32
+    frames = torch.rand(5, 3, 64, 64)
+    means = extractor.convolution(frames).relu().mean(dim=(2, 3))
+    torch.testing.assert_close(extractor(frames), dense(means).relu())
+    assert policy_kwargs(name, 24, pooled=True)["features_extractor_kwargs"] == {"features_dim": 24, "pooled": True}
+    assert policy_kwargs(name, 24)["features_extractor_kwargs"] == {"features_dim": 24}
+
+
+@pytest.mark.parametrize("name", EXTRACTORS)
 def test_features_depend_on_weights_and_frame_only(name: str, frames: Tensor) -> None:
     first, second, other = (cnn_policy(name, seed=seed).features_extractor for seed in (0, 0, 1))
     inputs = frames.float() / 255
