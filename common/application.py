@@ -5,7 +5,7 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,15 +17,16 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 import common
+from common.chain import FULL_ERROR
 from common.configuration import check_settings, config_directory
 from common.errors import AlreadyFinishedError, InputError, Interrupted, NonFiniteLossError
 from common.overrides import Parts, prepared, texts_of
+from common.plan import Plan, carry_out
 from common.runs.keeper import is_first_process
 from common.runs.naming import CHANGES, changes
 from common.text import clipped, visible
 
 S = TypeVar("S")
-FULL_ERROR = "HYDRA_FULL_ERROR"
 DEBUG = "--debug"
 OWN_PACKAGES = ("common", "kdrl", "kdseg")
 MISTAKES = (InputError, NonFiniteLossError, HydraException, OmegaConfBaseException, OSError)
@@ -38,7 +39,13 @@ def wants_trace() -> bool:
     return wanted
 
 
-def run(config_name: str, settings: type[S], task: Callable[[S], object], parts: Parts | None = None) -> None:
+def run(
+    config_name: str,
+    settings: type[S],
+    task: Callable[[S], object],
+    parts: Parts | None = None,
+    sources: Callable[[S], Sequence[str]] = lambda _: (),
+) -> None:
     """Compose the configuration from the command line and run ``task`` on it; never returns on bad input.
 
     Hydra's own flags work: ``--help``, ``--cfg job``, ``--multirun``. A mistake in the configuration or
@@ -54,6 +61,7 @@ def run(config_name: str, settings: type[S], task: Callable[[S], object], parts:
         settings: Dataclass that the composed configuration must fit.
         task: The program.
         parts: What else has texts among its arguments, by its place in the configuration.
+        sources: The source domains, for plans that ask for teachers that have not seen one.
     """
     given = os.environ.get(FULL_ERROR)
     show_trace = wants_trace() or given == "1"
@@ -71,7 +79,15 @@ def run(config_name: str, settings: type[S], task: Callable[[S], object], parts:
             values = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
             assert isinstance(values, dict)
             _name_changes(config, values)
-            task(check_settings(values, settings))
+            made = check_settings(values, settings)
+            plan: Plan | None = getattr(made, "plan", None)
+            if plan is None:
+                task(made)
+                return
+            program_name, overrides = config_name.replace("/", "-"), HydraConfig.get().overrides.task
+            known = [] if plan.without_each is None else sources(made)
+            if status := carry_out(plan, program_name, list(overrides), known):
+                sys.exit(status)
 
     # Hydra prints its own, longer messages unless it is told to raise.
     os.environ[FULL_ERROR] = "1"

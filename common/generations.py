@@ -14,18 +14,14 @@ one holds for the rest. Started again, a chain keeps its finished generations an
 """
 
 import argparse
-import shutil
-import signal
-import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from common.application import DEBUG, one_line_errors
 from common.arguments import Count, Seed, check_type
+from common.chain import run_program, train_chain
 from common.errors import InputError
-from common.runs.folder import Run
-from common.runs.interruption import SIGNALS
 
 
 def commands(
@@ -75,42 +71,6 @@ def _last(arguments: Sequence[str], key: str) -> str | None:
     return values[-1] if values else None
 
 
-def train_chain(chain: Sequence[tuple[Path, list[str]]], run: Callable[[list[str]], int]) -> int:
-    """Train the generations that are not finished, one after the other.
-
-    Args:
-        chain: Of :func:`commands`.
-        run: Runs a command and gives its exit status.
-
-    Returns:
-        The exit status of the first that failed, or 0.
-    """
-    for path, command in chain:
-        if Run(path).finished:
-            print(f"{path} is finished", flush=True)
-            continue
-        print(" ".join(command), flush=True)
-        if status := run(command):
-            return status
-    return 0
-
-
-def _run(command: list[str]) -> int:
-    # The program that belongs to this installation, whether or not it is on the path.
-    beside = Path(sys.executable).parent / command[0]
-    program = str(beside) if beside.exists() else shutil.which(command[0])
-    if program is None:
-        raise InputError(f"{command[0]} is not a program here; use kdrl-train or kdseg-train")
-    # A group of its own: a signal reaches it once, through us, and it is given the time to save what it has.
-    with subprocess.Popen([program, *command[1:]], process_group=0) as process:
-        before = {number: signal.signal(number, lambda number, _: process.send_signal(number)) for number in SIGNALS}
-        try:
-            return process.wait()
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-
 def main() -> None:
     """Entry point of ``kd-generations``."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -123,7 +83,7 @@ def main() -> None:
     if not options.program:
         parser.error("no program to train with; end with kdrl-train or kdseg-train and its arguments")
     with one_line_errors(options.debug):
-        status = train_chain(commands(options.program, options.count, options.out, options.student), _run)
+        status = train_chain(commands(options.program, options.count, options.out, options.student), run_program)
         sys.exit(status)
 
 

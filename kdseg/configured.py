@@ -3,6 +3,7 @@
 import inspect
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any
 
 import torch
@@ -10,10 +11,12 @@ import torch
 from common.arguments import Range, check_type, numbers_in
 from common.configuration import Choices, build, build_partial, check_arguments
 from common.overrides import Parts
+from common.procgen import LOOKS
 from kdseg.domains.datamodule import SegmentationData
 from kdseg.domains.dataset import IMAGENET_MEAN, IMAGENET_STD
-from kdseg.domains.folder import FolderData
+from kdseg.domains.folder import FolderData, domains_in
 from kdseg.domains.procgen import ProcgenData
+from kdseg.domains.split import choose_domains
 from kdseg.learning_rate import LearningRate
 from kdseg.losses import TaskLoss
 from kdseg.module import Optimizer
@@ -83,3 +86,17 @@ def make_learning_rate(node: Mapping[str, Any]) -> LearningRate:
         InputError: a node that makes none.
     """
     return LearningRate(**check_arguments(LearningRate, node, "learning_rate"))
+
+
+def source_domains(node: Mapping[str, Any]) -> list[str]:
+    """Names of the domains that a node of data trains on.
+
+    Raises:
+        InputError: they cannot be told.
+    """
+    given, target = node.get("sources"), check_type(node.get("target"), str, "data.target")
+    sources = None if given is None else check_type(given, list[str], "data.sources")
+    if node.get("_target_") == "kdseg.domains.procgen.ProcgenData":
+        return choose_domains(LOOKS, target, sources, "of the game")
+    folder = Path(check_type(node.get("root"), str, "data.root")).expanduser()
+    return choose_domains(domains_in(folder), target, sources, f"in {folder}")

@@ -29,7 +29,15 @@ from common.teacher import CrossFittedTeacher, Teacher
 from common.terms import AuGKD
 from kdseg.anchors import student_domain
 from kdseg.callbacks import LearningCurve, all_finite
-from kdseg.configured import DATA_PARTS, make_data, make_learning_rate, make_loss, make_optimizer, with_normalization
+from kdseg.configured import (
+    DATA_PARTS,
+    make_data,
+    make_learning_rate,
+    make_loss,
+    make_optimizer,
+    source_domains,
+    with_normalization,
+)
 from kdseg.domains.datamodule import Part, SegmentationData
 from kdseg.domains.draws import check_shares
 from kdseg.domains.findings import write_findings
@@ -282,7 +290,8 @@ def _image_sizes(data: SegmentationData) -> list[tuple[int, int]]:
 
 def main() -> None:
     """Entry point of ``kdseg-train``."""
-    run_application("kdseg/train", TrainSettings, train, {**METHOD_PARTS, **DATA_PARTS})
+    parts = {**METHOD_PARTS, **DATA_PARTS}
+    run_application("kdseg/train", TrainSettings, train, parts, lambda settings: source_domains(settings.data))
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ _IN_PATH = ("env", "data", "method")
 _ORDER = ("strength", "method", "averaging", "driver", "data", "env", "network")
 # Keys that change no result, have a place of their own in the name, or are in its hash alone.
 _LEFT_OUT_KEYS = (
-    *("seed", "run_dir", "resume", "unfinished", "teacher", "device", "checkpoint_every", "classes", "hydra"),
+    *("seed", "run_dir", "resume", "unfinished", "teacher", "device", "checkpoint_every", "classes", "hydra", "plan"),
     *("env.game", "env.threads", "evaluation"),
     *("data.root", "data.target", "data.seed", "data.num_workers", "data.cache_mib", "data.eval_batch_size"),
     *("trainer.accelerator", "trainer.enable_progress_bar", "trainer.log_every_n_steps"),

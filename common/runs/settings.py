@@ -9,6 +9,7 @@ from pydantic_core import PydanticCustomError
 from common.arguments import Count, NotNegative, Seed, check_type, numbers_in
 from common.averaging import NO_AVERAGING
 from common.evaluation.measures import MeasureSettings
+from common.plan import Plan
 from common.runs.selection import Rule
 from common.runs.teachers import Shares
 from common.runs.weights import Weights
@@ -53,6 +54,7 @@ class RunSettings:
         averaging: The averager, a node for :func:`common.averaging.make_averager`.
         selection: Which weights are kept beside the last: of the best source validation, or the oracle's.
         checkpoint_every: Steps between two checkpoints.
+        plan: Runs that this configuration stands for instead of one.
     """
 
     seed: Seed
@@ -71,6 +73,7 @@ class RunSettings:
     unfinished: bool = False
     anchor: str | None = None
     selection: list[Rule] = Field(default_factory=list)
+    plan: Plan | None = None
 
 
 @dataclass(config=STRICT, kw_only=True)

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import yaml
 
+from common.chain import run_program, train_chain
 from common.errors import InputError
-from common.generations import _run as run_program
-from common.generations import commands, main, train_chain
+from common.generations import commands, main
 from common.report.results import collect
 from common.runs.folder import Run
 from kdrl.train import main as train_policy

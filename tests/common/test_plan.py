@@ -1,0 +1,129 @@
+"""Plans: which runs, in which order, with which overrides; and one of each task from end to end."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+import common.plan
+from common.configuration import check_settings
+from common.errors import InputError
+from common.plan import Plan, chain_of
+from common.report.main import main as report
+from common.runs.folder import Run
+from kdrl.train import main as train_policy
+from kdseg.train import main as train_network
+
+Call = Callable[..., Any]
+GIVEN = ["experiment=recipe", "data.root=/d", "network=unet_small", "+trainer.devices=1", "plan.out=out"]
+
+
+def plan(**more: Any) -> Plan:
+    made: Plan = check_settings({"out": "out", "seeds": [0, 4], **more}, Plan)
+    return made
+
+
+def test_teachers_come_first_and_then_the_students_seed_by_seed() -> None:
+    made = plan(teachers={"a": ["method=erm", "network=unet"], "b": ["method=erm"]}, beside={"plain": ["method=erm"]})
+    chain = chain_of(made, "kdseg-train", GIVEN, [])
+    names = ["teachers/a", "teachers/b", "runs/student-0", "runs/plain-0", "runs/student-4", "runs/plain-4"]
+    assert [path for path, _ in chain] == [Path("out") / name for name in names]
+    shared = ["kdseg-train", "experiment=recipe", "data.root=/d", "+trainer.devices=1"]
+    ends = [[*command[-3:]] for _, command in chain]
+    assert ends[0] == ["plan=null", "seed=100", "run_dir=out/teachers/a"]
+    assert ends[1] == ["plan=null", "seed=101", "run_dir=out/teachers/b"]
+    assert ends[4] == ["plan=null", "seed=4", "run_dir=out/runs/student-4"]
+    # What a run says itself replaces what all were given.
+    assert chain[0][1][:-3] == [*shared, "method=erm", "network=unet", "teacher=null"]
+    student = chain[2][1][:-3]
+    assert student == [*shared[:3], "network=unet_small", shared[3], "teacher=[out/teachers/a,out/teachers/b]"]
+
+
+def test_a_teacher_for_each_domain_that_it_has_not_seen() -> None:
+    chain = chain_of(plan(without_each=["method=erm"]), "kdseg-train", [], ["dawn", "day", "dusk"])
+    assert [path.name for path, _ in chain[:3]] == ["without-dawn", "without-day", "without-dusk"]
+    assert [command[2] for _, command in chain[:3]] == [
+        "data.sources=[day,dusk]",
+        "data.sources=[dawn,dusk]",
+        "data.sources=[dawn,day]",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("made", "given", "said"),
+    [
+        ({}, [], "plan.teachers is empty"),
+        ({"teachers": {"a": []}}, ["seed=3"], "seed=3 is set by the plan"),
+        ({"teachers": {"a": []}}, ["run_dir=x"], "run_dir=x is set by the plan"),
+        ({"teachers": {"a": []}}, ["teacher=x"], "teacher=x is set by the plan"),
+        ({"teachers": {"a": []}, "beside": {"student": []}}, [], "plan.beside has a run named student"),
+        ({"without_each": []}, [], "plan.without_each needs two source domains or more, there is: day"),
+    ],
+)
+def test_what_cannot_be_is_refused(made: dict[str, Any], given: list[str], said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        chain_of(plan(**made), "kdseg-train", given, ["day"])
+
+
+POLICY = [
+    *("env=leaper", "env.num_envs=8", "env.threads=0", "total_timesteps=128", "ppo.n_steps=16", "ppo.batch_size=64"),
+    *("evaluation.episodes=8", "evaluation.looks=[themed]", "evaluation.every=0", "device=cpu"),
+    *("network.features_dim=16", "~plan.teachers.long-1", "plan.teachers.long-0=['method=erm']"),
+]
+NETWORK = [
+    *("data=nuclei", "data.target=fluorescence", "data.batch_size=4", "data.crop_size=32", "trainer.max_steps=2"),
+    *("trainer.accelerator=cpu", "evaluation.every=0"),
+]
+
+
+@pytest.mark.parametrize(
+    ("train", "arguments", "teachers"),
+    [
+        (train_policy, ["experiment=recipe", *POLICY], ["long-0"]),
+        (train_network, ["experiment=recipe", *NETWORK], ["large-0", "large-1"]),
+        (
+            train_network,
+            ["experiment=complementary", *NETWORK],
+            ["without-grey_brightfield", "without-purple_on_purple", "without-purple_on_white"],
+        ),
+    ],
+    ids=["policies", "segmentation", "complementary"],
+)
+def test_one_command_trains_all_and_reports(
+    train: Any,
+    arguments: list[str],
+    teachers: list[str],
+    tmp_path: Path,
+    small_nuclei: Path,
+    call: Call,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ran: list[str] = []
+
+    def run(command: list[str]) -> int:
+        """The same in this process, where everything is imported already."""
+        ran.append(command[0])
+        outcome = call(report if command[0] == "kd-report" else train, *command[1:])
+        assert (outcome.status, outcome.err) == (0, "")
+        return int(outcome.status)
+
+    monkeypatch.setattr(common.plan, "run_program", run)
+    asked = [*arguments, f"plan.out={tmp_path}/all", "plan.seeds=[0]"]
+    asked += [f"data.root={small_nuclei}"] if train is train_network else []
+    outcome = call(train, *asked)
+    assert (outcome.status, outcome.err) == (0, "")
+    assert sorted(os.listdir(tmp_path / "all" / "teachers")) == teachers
+    student, plain = (Run(tmp_path / "all" / "runs" / f"{name}-0") for name in ("student", "plain"))
+    assert student.finished and plain.finished
+    settings = yaml.safe_load(student.config_path.read_text())
+    assert settings["teacher"] == [str(tmp_path / "all" / "teachers" / name) for name in teachers]
+    identities = [run.identity() for run in (student, plain)]
+    assert identities[0] and identities[1] and identities[0].setting_key == identities[1].setting_key
+    assert (tmp_path / "all" / "report" / "report.html").exists()
+    # Again: nothing is trained twice.
+    ran.clear()
+    assert call(train, *asked).status == 0
+    assert ran == ["kd-report"]
