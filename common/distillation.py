@@ -138,6 +138,11 @@ class Distillation(nn.Module):
             for _, term in self._named_terms():
                 term.bind(network, view)
 
+    def before_step(self, network: nn.Module, progress: float) -> None:
+        """Tell every term that a minibatch comes."""
+        for _, term in self._named_terms():
+            term.before_step(network, progress)
+
     def after_step(self, network: nn.Module, progress: float) -> None:
         """Tell every term that the optimiser has made a step."""
         for _, term in self._named_terms():

@@ -2,33 +2,38 @@
 
 import dataclasses
 
-from common.arguments import NotNegative, UpToOne, checked_fields
+from common.arguments import Fraction, NotNegative, Share, checked_fields
 
 
 @checked_fields
 @dataclasses.dataclass(frozen=True)
 class LinearSchedule:
-    """A line from ``start`` to ``end`` over the first ``fraction`` of training, constant after it.
+    """A line from ``start`` to ``end`` over a part of training, constant before and after it.
 
     Args:
         start: Value at the beginning.
-        end: Value from ``fraction`` on.
-        fraction: Part of training the change takes, in (0, 1].
+        end: Value from ``begin + fraction`` on.
+        fraction: Part of training the change takes, in [0, 1]; 0 is a step.
+        begin: Part of training, in [0, 1), that is done when it begins.
 
     Raises:
-        InputError: ``fraction`` outside (0, 1], or a negative value.
+        InputError: a value outside its range.
 
     >>> LinearSchedule(start=0.0, end=0.1, fraction=0.5)(0.25)
     0.05
+    >>> [LinearSchedule(start=0.0, end=1.0, fraction=0.0, begin=0.5)(progress) for progress in (0.49, 0.5)]
+    [0.0, 1.0]
     """
 
     start: NotNegative
     end: NotNegative
-    fraction: UpToOne = 1.0
+    fraction: Fraction = 1.0
+    begin: Share = 0.0
 
     def __call__(self, progress: float) -> float:
         """Value at ``progress`` in [0, 1], the part of training that is done."""
-        done = min(max(progress / self.fraction, 0.0), 1.0)
+        gone = progress - self.begin
+        done = float(gone >= 0) if self.fraction == 0 else min(max(gone / self.fraction, 0.0), 1.0)
         return self.start + (self.end - self.start) * done
 
 

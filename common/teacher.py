@@ -31,7 +31,7 @@ class Teacher(nn.Module):
 
     Args:
         networks: Modules from inputs to logits ``[B, C, *]``, at least one. Those of actor and critic also have a
-            method ``judge``, from inputs to logits and values ``[B]``.
+            method ``judge``, from inputs to logits and values ``[B]``; those that show features have ``encode``.
         combine: ``probability`` or ``logit``.
         shares: What each network weighs in the mean, in any unit; ``None`` weighs all alike.
 
@@ -112,6 +112,18 @@ class Teacher(nn.Module):
     def differentiable(self, inputs: Tensor) -> Tensor:
         """Logits ``[B, C, *]`` with the graph to ``inputs``, for who looks for inputs by what the teacher says."""
         return self._combined([network(inputs) for network in self.networks], range(len(self.networks)))
+
+    @torch.no_grad()
+    def encodes(self, inputs: Tensor) -> list[Tensor]:
+        """What each network's encoder makes of inputs, ``[B, D_k, *]``, without a graph.
+
+        Raises:
+            InputError: a network without a method ``encode``.
+        """
+        for network in self.networks:
+            if not callable(getattr(network, "encode", None)):
+                raise InputError(f"the teacher's {type(network).__name__} does not show its features; use method=kd")
+        return [network.encode(inputs) for network in self.networks]  # type: ignore[operator]
 
     @torch.no_grad()
     def judge(self, inputs: Tensor) -> tuple[Tensor, Tensor]:

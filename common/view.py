@@ -38,6 +38,9 @@ class View:
         teacher_values: ``[B]`` the teacher's estimates of ``inputs`` without a graph, or ``None`` where no term asks.
         ratio: ``[B]`` the policy's probability of the action that was taken over the probability it was taken with,
             with its graph, or ``None`` where no actions are taken.
+        encoded: ``[B, D, *]`` what the encoder gave, the deepest it has, with its graph, or ``None``.
+        teacher_encodes: From inputs, as the student is given them, to what each of the teacher's encoders makes of them
+            ``[B', D_k, *]``, without a graph; ``None`` where no term asks.
         log: Whether the terms' metrics will be read; they need not be computed otherwise.
         progress: Part of training that is done, in [0, 1].
     """
@@ -59,6 +62,8 @@ class View:
     judge: Callable[[Tensor], tuple[Tensor, Tensor]] | None = None
     teacher_values: Tensor | None = None
     ratio: Tensor | None = None
+    encoded: Tensor | None = None
+    teacher_encodes: Callable[[Tensor], list[Tensor]] | None = None
     log: bool = True
     progress: float = 0.0
 

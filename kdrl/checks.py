@@ -10,7 +10,9 @@ from kdrl.drivers import Driver
 from kdrl.minibatch import IndexedRolloutBuffer
 from kdrl.networks import check_spaces, check_teacher, hears
 
-PROVIDES: frozenset[Need] = frozenset({"teacher", "features", "index", "look", "values", "teacher_values", "ratio"})
+PROVIDES: frozenset[Need] = frozenset(
+    {"teacher", "features", "index", "look", "values", "teacher_values", "ratio", "encoded"}
+)
 
 
 def check_method(distillation: Distillation, model: PPO) -> None:

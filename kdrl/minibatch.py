@@ -124,7 +124,8 @@ def _shown(
     progress: float,
 ) -> Minibatch:
     """The host's pass step by step, to show terms the latent and the logits it passes through."""
-    latent_pi, latent_vf = _latents(policy, samples.observations)
+    extracted = policy.extract_features(samples.observations)
+    latent_pi, latent_vf = _latents(policy, extracted)
     logits, values = policy.action_net(latent_pi), policy.value_net(latent_vf)
     distribution = policy.action_dist.proba_distribution(action_logits=logits)  # type: ignore[call-arg]
     log_prob = distribution.log_prob(actions)
@@ -143,15 +144,16 @@ def _shown(
         judge=functools.partial(_judge, policy),
         teacher_values=None if said is None else said.values,
         ratio=ratio,
+        encoded=extracted if isinstance(extracted, Tensor) else extracted[0],
+        teacher_encodes=None if teacher is None else teacher.encodes,
         log=True,  # the update's means are of every minibatch
         progress=progress,
     )
     return Minibatch(values, log_prob, distribution.entropy(), ratio, view)
 
 
-def _latents(policy: ActorCriticPolicy, observations: Tensor) -> tuple[Tensor, Tensor]:
+def _latents(policy: ActorCriticPolicy, features: Tensor | tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
     """What the action head and the value head are given, ``[B, D]`` each, by the host's own steps."""
-    features = policy.extract_features(observations)
     if policy.share_features_extractor:
         both: tuple[Tensor, Tensor] = policy.mlp_extractor(features)
         return both
@@ -159,7 +161,7 @@ def _latents(policy: ActorCriticPolicy, observations: Tensor) -> tuple[Tensor, T
 
 
 def _look(policy: ActorCriticPolicy, observations: Tensor) -> tuple[Tensor, Tensor]:
-    features = _latents(policy, observations)[0]
+    features = _latents(policy, policy.extract_features(observations))[0]
     return features, policy.action_net(features)
 
 
@@ -168,7 +170,7 @@ def _logits(policy: ActorCriticPolicy, observations: Tensor) -> Tensor:
 
 
 def _judge(policy: ActorCriticPolicy, observations: Tensor) -> tuple[Tensor, Tensor]:
-    for_action, for_value = _latents(policy, observations)
+    for_action, for_value = _latents(policy, policy.extract_features(observations))
     return policy.action_net(for_action), policy.value_net(for_value).flatten()
 
 

@@ -185,6 +185,16 @@ class PolicyLogits(nn.Module):
         features: Tensor = self.latent(self.features_extractor(self._inputs(observations)))
         return features
 
+    @property
+    def encoder(self) -> nn.Module:
+        """The feature extractor."""
+        return self.features_extractor
+
+    def encode(self, observations: Tensor) -> Tensor:
+        """What the extractor makes of raw observations, ``[B, D]``."""
+        features: Tensor = self.features_extractor(self._inputs(observations))
+        return features
+
     def _inputs(self, observations: Tensor) -> Tensor:
         if self.statistics is not None:
             observations = self.statistics(observations)

@@ -348,6 +348,8 @@ class DistilledPPO(AveragedPPO):
         teacher: Teacher | None,
         logs: dict[str, list[Tensor | float]],
     ) -> tuple[Tensor, float]:
+        if distillation is not None:
+            distillation.before_step(PolicyLogits(self.policy), self.progress)
         batch = one_pass(self, samples, distillation, answers, teacher)
         parts = objective(self, samples, batch)
         # Means first, then the sum, as in stock PPO: float addition is not associative.

@@ -59,6 +59,10 @@ class Translated(Teacher):
         """Logits ``[B, actions]`` and values ``[B]``."""
         return self.teacher.judge(self.statistics.undo(inputs))
 
+    def encodes(self, inputs: Tensor) -> list[Tensor]:
+        """``[B, D_k]`` of each network's."""
+        return self.teacher.encodes(self.statistics.undo(inputs))
+
 
 def answer_rollout(
     teacher: Teacher,

@@ -28,7 +28,7 @@ from kdseg.networks import Pixels, SegmentationNetwork, pad_to_multiple
 # Side of the images that shapes are learnt from. Large enough for every architecture: PAN pools 1/16
 # or 1/32 of it three times.
 PROBE = 256
-PROVIDES: frozenset[Need] = frozenset({"teacher", "features", "labels", "index", "image", "stages", "look"})
+PROVIDES: frozenset[Need] = frozenset({"teacher", "features", "labels", "index", "image", "stages", "look", "encoded"})
 
 
 Optimizer = Callable[[Iterable[nn.Parameter] | Iterable[dict[str, list[nn.Parameter]]]], torch.optim.Optimizer]
@@ -114,7 +114,7 @@ class SegmentationModule(pl.LightningModule):
     @torch.no_grad()
     def _bind(self) -> None:
         """Let the terms make what depends on the student, before the optimiser or a checkpoint asks for it."""
-        if self.distillation.needs("stages"):
+        if self.distillation.needs("stages") or self.distillation.needs("encoded"):
             self.network.keep_stages()
         training = self.network.training
         self.network.eval()
@@ -146,6 +146,7 @@ class SegmentationModule(pl.LightningModule):
         stride = self.network.stride
         images = pad_to_multiple(batch["image"], stride).contiguous(memory_format=self.memory_format)
         masks = pad_to_multiple(labels_of(batch), stride, value=IGNORE)
+        self.distillation.before_step(self.network, self._progress())
         pixels = self.network.pixels(images)
         logits = pixels.logits.float()
         if self.distillation.is_plain:
@@ -224,6 +225,8 @@ class SegmentationModule(pl.LightningModule):
             teacher_logits=teacher_logits,
             teacher=self.distillation.teacher,
             stages=pixels.stages,
+            encoded=pixels.stages[-1] if pixels.stages else None,
+            teacher_encodes=None if self.distillation.teacher is None else self.distillation.teacher.encodes,
             look=self._look,
             log=log,
             progress=progress,

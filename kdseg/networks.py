@@ -159,14 +159,30 @@ class SegmentationNetwork(nn.Module):
         Raises:
             InputError: a model whose encoder does not give a list of feature maps.
         """
-        encoder = getattr(self.model, "encoder", None)
-        if not isinstance(encoder, nn.Module) or isinstance(self.model, smp.DPT):
+        encoder = self.encoder
+        if encoder is None or isinstance(self.model, smp.DPT):
             raise InputError(f"{type(self.model).__name__} has no encoder of feature maps; use another architecture")
         encoder.register_forward_hook(self._catch_stages)
 
+    @property
+    def encoder(self) -> nn.Module | None:
+        """The model's, if it has one."""
+        encoder = getattr(self.model, "encoder", None)
+        return encoder if isinstance(encoder, nn.Module) else None
+
+    def encode(self, images: Tensor) -> Tensor:
+        """The encoder's deepest feature map ``[B, D, h, w]`` of images whose sides :attr:`stride` divides.
+
+        Raises:
+            InputError: a model whose encoder does not give a list of feature maps.
+        """
+        encoder = self.encoder
+        if encoder is None or isinstance(self.model, smp.DPT):
+            raise InputError(f"{type(self.model).__name__} has no encoder of feature maps; use another architecture")
+        return _with_channels(encoder(images))[-1]
+
     def _catch_stages(self, encoder: nn.Module, arguments: tuple[Tensor, ...], output: list[Tensor]) -> None:
-        # The first is the image itself; some encoders have stages without channels.
-        self._stages = [stage for stage in output[1:] if stage.shape[1] > 0]
+        self._stages = _with_channels(output)
 
     @property
     def stride(self) -> int:
@@ -209,6 +225,11 @@ class SegmentationNetwork(nn.Module):
         return self.pixels(pad_to_multiple(images, self.stride)).logits[..., :height, :width]
 
 
+def _with_channels(stages: list[Tensor]) -> list[Tensor]:
+    """Without the first, which is the image itself, and such as some encoders have, without channels."""
+    return [stage for stage in stages[1:] if stage.shape[1] > 0]
+
+
 class Renormalized(nn.Module):
     """A network that was trained on images of one normalisation, for images of another.
 
@@ -239,6 +260,11 @@ class Renormalized(nn.Module):
         """Logits ``[B, C, H, W]`` of images ``[B, 3, H, W]``."""
         logits: Tensor = self.network(images * self.scale + self.shift)
         return logits
+
+    def encode(self, images: Tensor) -> Tensor:
+        """As :meth:`SegmentationNetwork.encode`."""
+        features: Tensor = self.network.encode(images * self.scale + self.shift)  # type: ignore[operator]
+        return features
 
 
 _OURS = "model."

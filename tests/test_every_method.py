@@ -90,7 +90,7 @@ REFUSED: dict[str, dict[str, str]] = {
 }
 REFUSED["digits"] = {
     name: line.replace("segmentation", "plain classification") for name, line in REFUSED["segmentation"].items()
-}
+} | {"gkd": "gkd needs encoded, which plain classification does not have; method=kd distils what the networks say"}
 
 
 def configured(group: str, name: str, task: str = "kdseg") -> Any:
@@ -139,7 +139,8 @@ class Trained:
         distillation: Its method, as it is at the end.
         losses: Total loss of each step, all of the same batch.
         logged: What the method logged at each step; empty for plain training.
-        pull: Largest gradient that the terms alone give the student at the last step; ``None`` for plain training.
+        pull: Largest gradient that the terms alone give the student at the first or the last step; ``None`` for plain
+            training.
         own: The terms' own parameters, as they were at the first step.
         averager: As it is at the end.
     """
@@ -159,7 +160,7 @@ def own_parameters(distillation: Distillation) -> list[nn.Parameter]:
 
 
 class Watch:
-    """Sees every call of a distillation: what is logged, and at the last step how the terms pull at the student."""
+    """Sees every call of a distillation: what is logged, and at the first and last step how its terms pull."""
 
     def __init__(self, distillation: Distillation, student: nn.Module, last: int) -> None:
         self.logged: list[dict[str, float]] = []
@@ -173,13 +174,14 @@ class Watch:
         if not self.logged:
             self.own = [parameter.detach().clone() for parameter in own_parameters(distillation)]
         self.logged.append({name: float(value) for name, value in output.metrics.items()})
-        if len(self.logged) == self.last and len(distillation.terms):
+        if len(self.logged) in (1, self.last) and len(distillation.terms):
             view, task = arguments
             share = value_at(distillation.task_weight, view.progress) * mean_over_valid(task, view.valid)
+            learning = [parameter for parameter in self.parameters if parameter.requires_grad]
             gradients = torch.autograd.grad(
-                output.loss - share, self.parameters, retain_graph=True, allow_unused=True, materialize_grads=True
+                output.loss - share, learning, retain_graph=True, allow_unused=True, materialize_grads=True
             )
-            self.pull = max(float(gradient.abs().max()) for gradient in gradients)
+            self.pull = max(self.pull or 0.0, *(float(gradient.abs().max()) for gradient in gradients))
 
 
 # --- the core alone --------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from common.terms.ddgsd import DDGSD
 from common.terms.dlb import DLB
 from common.terms.dps import DPS
 from common.terms.drac import DrAC
+from common.terms.gkd import GKD
 from common.terms.kd import KD
 from common.terms.kddg import KDDG
 from common.terms.label_smoothing import LabelSmoothing
@@ -36,6 +37,7 @@ TERMS: dict[str, type[Term]] = {
     "dlb": DLB,
     "dps": DPS,
     "drac": DrAC,
+    "gkd": GKD,
     "kd": KD,
     "kddg": KDDG,
     "label_smoothing": LabelSmoothing,
@@ -57,6 +59,7 @@ __all__ = [
     "DDGSD",
     "DLB",
     "DPS",
+    "GKD",
     "KD",
     "KDDG",
     "PPD",

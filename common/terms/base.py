@@ -10,7 +10,19 @@ from common.schedule import Weight
 from common.teacher import Teacher
 from common.view import View
 
-Need = Literal["teacher", "features", "labels", "index", "image", "stages", "look", "values", "teacher_values", "ratio"]
+Need = Literal[
+    "teacher",
+    "features",
+    "labels",
+    "index",
+    "image",
+    "stages",
+    "look",
+    "values",
+    "teacher_values",
+    "ratio",
+    "encoded",
+]
 
 
 @dataclasses.dataclass
@@ -76,6 +88,9 @@ class Term(Checked, nn.Module):
             network: The student, from inputs to logits ``[B, C, *]``.
             view: One minibatch as it will look in training, for shapes; the teacher has not been asked about it.
         """
+
+    def before_step(self, network: nn.Module, progress: float) -> None:
+        """Called before every pass over a minibatch, with the part of training that is done."""
 
     def after_step(self, network: nn.Module, progress: float) -> None:
         """Called after every step of the optimiser, with the part of training that is done."""
