@@ -61,7 +61,7 @@ class Teacher(nn.Module):
             raise InputError(f"shares={list(shares)} must be {len(networks)} numbers, one a network")
         self.shares = None if shares is None else [float(share) for share in shares]
         self.answering: Tensor | None
-        self.register_buffer("answering", None)
+        self.register_buffer("answering", None, persistent=False)
         self.networks = nn.ModuleList(copy.deepcopy(network) for network in networks)
         self.combine = combine
         self.zero_grad(set_to_none=True)

@@ -42,6 +42,7 @@ def identify(
         settings.teacher_combine,
         domains,
         settings.teacher_shares,
+        settings.teacher_domains,
     )
     return Identity(
         task="rl",

@@ -29,9 +29,9 @@ class Answers:
         return Answers(self.logits[index], None if self.values is None else self.values[index])
 
 
-def answer(teacher: Teacher, observations: Tensor, with_values: bool) -> Answers:
-    """The teacher's logits, and its values if wanted."""
-    return Answers(*teacher.judge(observations)) if with_values else Answers(teacher(observations))
+def answer(teacher: Teacher, observations: Tensor, with_values: bool, index: Tensor | None = None) -> Answers:
+    """The teacher's logits, and its values if wanted, for which it has no index."""
+    return Answers(*teacher.judge(observations)) if with_values else Answers(teacher(observations, index))
 
 
 class Translated(Teacher):
@@ -74,7 +74,7 @@ def answer_rollout(
     """The teacher's answers to a rollout, environment-major as the buffer's minibatches are indexed.
 
     Args:
-        teacher: Asked in chunks and without a graph.
+        teacher: Asked in chunks and without a graph; its index counts the rollout's observations step by step.
         buffer: The rollout.
         with_values: Whether values are wanted.
         heard: What the teacher has already said while it drove, an item a step; used if it covers the rollout.
@@ -87,17 +87,21 @@ def answer_rollout(
         values = None if joined.values is None else joined.values.flatten()
         return Answers(joined.logits.flatten(0, 1), values)
     frames = (buffer.observations if raw is None else raw).reshape(-1, *buffer.obs_shape)
-    starts = range(0, len(frames), TEACHER_CHUNK)
+    # The buffer is time-major until it flattens at the first call of get().
+    is_flat = buffer.generator_ready and raw is None
+    order = torch.arange(len(frames), device=buffer.device).view(buffer.buffer_size, buffer.n_envs).T.flatten()
+    numbers = order if is_flat else torch.arange(len(frames), device=buffer.device)
     chunks = [
-        answer(teacher, torch.as_tensor(frames[start : start + TEACHER_CHUNK], device=buffer.device), with_values)
-        for start in starts
+        answer(
+            teacher,
+            torch.as_tensor(frames[start : start + TEACHER_CHUNK], device=buffer.device),
+            with_values,
+            numbers[start : start + TEACHER_CHUNK],
+        )
+        for start in range(0, len(frames), TEACHER_CHUNK)
     ]
     answers = _joined(chunks, dim=0)
-    if buffer.generator_ready and raw is None:
-        return answers
-    # The buffer is still time-major: it flattens at the first call of get().
-    order = torch.arange(len(frames)).view(buffer.buffer_size, buffer.n_envs).T.flatten().to(answers.logits.device)
-    return answers.at(order)
+    return answers if is_flat else answers.at(order.to(answers.logits.device))
 
 
 def _joined(parts: Sequence[Answers], dim: int) -> Answers:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from rich.console import Console
 from stable_baselines3 import PPO
+from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger, TensorBoardOutputFormat
 from stable_baselines3.common.vec_env import VecEnv, VecMonitor, VecNormalize
 from torch import nn
@@ -38,6 +39,7 @@ from kdrl.drivers import Driver
 from kdrl.env import ProcgenVecEnv
 from kdrl.episodes import measure, play_part, test_parts
 from kdrl.identity import identify
+from kdrl.levels import UnseenLevels, levels_seen
 from kdrl.networks import PolicyLogits
 from kdrl.ppo import DistilledPPO
 from kdrl.records import items, print_returns, rows, score_row
@@ -181,6 +183,7 @@ class PolicyTraining(lifecycle.Training):
         self.averaging_from = None if averaging is None else averaging.start
         self.distillation, paths = configured_method(settings)
         self.teachers = [Run(path) for path in paths]
+        self.unseen = self._complementary()
         self.venv = make_env(settings)
         try:
             self.model = make_model(settings, self.venv, self.distillation, self.driver, averaging)
@@ -189,6 +192,17 @@ class PolicyTraining(lifecycle.Training):
         except BaseException:
             self.close()
             raise
+
+    def _complementary(self) -> list[BaseCallback]:
+        """What lets only those teachers answer that have not seen a level, where that is asked for."""
+        teacher = self.distillation.teacher
+        if teacher is None or self.settings.teacher_domains == "all":
+            return []
+        if not self.driver.is_student:
+            raise InputError("teacher_domains=unseen: teachers that act answer together; use driver=student")
+        if self.distillation.needs("teacher_values"):
+            raise InputError(f"teacher_domains=unseen: method={self.distillation.name} asks for values of all; use all")
+        return [UnseenLevels(teacher, levels_seen(self.teachers, self.settings.env))]
 
     def close(self) -> None:
         """Free the engine."""
@@ -256,7 +270,8 @@ class PolicyTraining(lifecycle.Training):
         keeper.travel.follow(model.policy.optimizer, model.policy.parameters())
         try:
             left = settings.total_timesteps - model.num_timesteps
-            model.learn(left, callback=[curve, judge, saving, bar], reset_num_timesteps=keeper.players is None)
+            callbacks = [*self.unseen, curve, judge, saving, bar]
+            model.learn(left, callback=callbacks, reset_num_timesteps=keeper.players is None)
             if not self._is_sound():
                 raise NonFiniteLossError(f"the policy's logits are not finite at step {model.num_timesteps}")
         except NonFiniteLossError as error:

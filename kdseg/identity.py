@@ -55,11 +55,10 @@ def identify(
         settings.teacher_combine,
         domains,
         settings.teacher_shares,
+        settings.teacher_domains,
     )
     if teachers and settings.teacher_view == "clean":
         row["teacher_view"] = settings.teacher_view
-    if teachers and settings.teacher_domains == "unseen":
-        row["teacher_domains"] = settings.teacher_domains
     plain = yaml.safe_load(to_yaml(settings))
     trainer, network = plain["trainer"], plain["network"]
     return Identity(

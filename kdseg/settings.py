@@ -86,8 +86,6 @@ class TrainSettings(RunSettings):
     Attributes:
         teacher_view: Whether the teacher is shown the student's augmented images or the same before their pixels were
             changed (SECANT, https://arxiv.org/abs/2106.09678).
-        teacher_domains: Which of several teachers label an image: all, or those that have not seen its domain (DomED's
-            complementary teachers).
         loss: Arguments of :class:`kdseg.losses.TaskLoss`.
         learning_rate: Arguments of :class:`kdseg.learning_rate.LearningRate`.
     """
@@ -101,7 +99,6 @@ class TrainSettings(RunSettings):
     trainer: TrainerSettings
     evaluation: EvaluationSettings
     teacher_view: Literal["same", "clean"] = "same"
-    teacher_domains: Literal["all", "unseen"] = "all"
     loss: dict[str, Any] = Field(default_factory=dict)
     learning_rate: dict[str, Any] = Field(default_factory=dict)
 

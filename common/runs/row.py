@@ -1,7 +1,7 @@
 """What a report compares: a method with its strengths, its averaging, its driver and the kind of its teachers."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from common.averaging import Averager
 from common.runs.folder import Run
@@ -21,6 +21,7 @@ def describe_row(
     combine: str = "probability",
     domains: Mapping[str, Any] | None = None,
     shares: Shares = "equal",
+    labelling: Literal["all", "unseen"] = "all",
 ) -> dict[str, Any]:
     """The row of a run; what is as in plain training is left out, so that a plain row is a short one.
 
@@ -36,6 +37,7 @@ def describe_row(
         combine: What of several teachers is averaged.
         domains: The run's own, which its teachers mostly share.
         shares: What each of several teachers weighs.
+        labelling: Which of them label a domain: all, or those that have not seen it.
     """
     row: dict[str, Any] = {"method": dict(method)}
     if averaging is not None:
@@ -50,6 +52,8 @@ def describe_row(
     if len(teachers) > 1:
         row["combine"] = combine
         row |= {} if shares == "equal" else {"shares": shares}
+    if teachers and labelling != "all":
+        row["teacher_domains"] = labelling
     return row
 
 

@@ -42,6 +42,8 @@ class RunSettings:
         seed: Of everything that is drawn.
         run_dir: The run's folder; ``{changes}`` and ``{hash}`` stand for what differs from the defaults and for what
             the run is, ``{data}`` for the choice of data.
+        teacher_domains: Which of several teachers label an image or a state: all, or those that have not seen its domain
+            (segmentation) or level (policies); DomED's complementary teachers.
         resume: ``auto`` goes on with an interrupted run, ``never`` moves it aside.
         unfinished: Whether teachers may be runs that are not finished.
         teacher: A run's folder, or several.
@@ -69,6 +71,7 @@ class RunSettings:
     teacher_weights: Weights = "auto"
     teacher_combine: Combination = "probability"
     teacher_shares: Shares = "equal"
+    teacher_domains: Literal["all", "unseen"] = "all"
     resume: Literal["auto", "never"] = "auto"
     unfinished: bool = False
     anchor: str | None = None
