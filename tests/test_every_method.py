@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
+import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
@@ -30,6 +31,7 @@ from stable_baselines3.common.utils import set_random_seed
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+import common.terms
 from benchmarks.digits.adapter import Classification, DigitNetwork
 from benchmarks.digits.domains import rotated, split
 from common.augkd import Artefact, Domain, Layout, Preparation, Sample, prepare
@@ -41,7 +43,7 @@ from common.losses import kl_divergence, mean_over_valid
 from common.method import make_distillation
 from common.schedule import value_at
 from common.teacher import Teacher
-from common.terms import AIKD, KD, AuGKD, ProbabilityMSE
+from common.terms import AIKD, KD, TERMS, AuGKD, ProbabilityMSE, Term
 from common.view import View
 from kdrl import DistilledPPO, ProcgenVecEnv
 from kdrl.networks import PolicyJudge, PolicyLogits, policy_kwargs
@@ -91,6 +93,20 @@ REFUSED: dict[str, dict[str, str]] = {
 REFUSED["digits"] = {
     name: line.replace("segmentation", "plain classification") for name, line in REFUSED["segmentation"].items()
 } | {"gkd": "gkd needs encoded, which plain classification does not have; method=kd distils what the networks say"}
+
+
+def keeps_state(name: str) -> bool:
+    """Whether a term of the method keeps or makes anything from step to step, by what its class has of its own."""
+    terms = yaml.safe_load((config_directory() / "method" / f"{name}.yaml").read_text()).get("terms", {})
+    kinds = [
+        TERMS[key] if key in TERMS else getattr(common.terms, term["_target_"].split(".")[-1])
+        for key, term in terms.items()
+    ]
+    hooks = ("bind", "before_step", "after_step", "after_epoch")
+    return any(
+        any(getattr(kind, hook) is not getattr(Term, hook) for hook in hooks) or len(list(kind().buffers())) > 0
+        for kind in kinds
+    )
 
 
 def configured(group: str, name: str, task: str = "kdseg") -> Any:
