@@ -5,6 +5,7 @@ a text, such a value is quoted for it; what else it cannot read is explained by 
 """
 
 import dataclasses
+import functools
 import re
 import types
 import typing
@@ -16,6 +17,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
 from common.arguments import hints_of
+from common.configuration import config_directory
 from common.errors import InputError
 from common.text import shown
 
@@ -105,13 +107,22 @@ def _prepared(argument: str, texts: Texts, sweeps: bool, parser: OverridesParser
         split = sweeps and "," in value and _is_plain(value)
         argument = f"{key}={_each(value, parser) if split else _text(value, parser)}"
     try:
-        parser.parse_override(argument)
+        override = parser.parse_override(argument)
     except HydraException as error:
         quoted = value.replace('"', '\\"')
         raise InputError(
             f"{shown(argument)[1:-1]} cannot be read; quote a value that holds such characters: '{key}=\"{quoted}\"'"
         ) from error
+    chosen = None if override.is_sweep_override() else override.value()
+    if name in _groups() and isinstance(chosen, list) and not all(isinstance(one, str) for one in chosen):
+        raise InputError(f"{shown(argument)[1:-1]}: {name} takes the name of one of its configurations, no such list")
     return argument
+
+
+@functools.cache
+def _groups() -> frozenset[str]:
+    """Names of the groups of configurations that there are."""
+    return frozenset(path.name for path in config_directory().iterdir() if path.is_dir())
 
 
 def _is_plain(value: str) -> bool:

@@ -24,7 +24,6 @@ class View:
         forward: From inputs to logits, for terms that need another look.
         targets: ``int64 [B, *]`` labels, or ``None``.
         valid: ``bool [B, *]``, ``False`` where a position does not count, or ``None`` for all.
-        labelled: ``bool [B, *]``, where of the valid positions ``targets`` says something, or ``None`` for all of them.
         index: ``int64 [B]`` which sample of the data set (segmentation) or rollout (PPO), or ``None``.
         teacher_logits: ``[B, C, *]`` the teacher's of ``inputs``, without a graph, or ``None`` where no term needs one.
         teacher: Asks the teacher about *other* inputs: from ``[B', ...]``, as the student is given them, to logits
@@ -43,6 +42,7 @@ class View:
             ``[B', D_k, *]``, without a graph; ``None`` where no term asks.
         log: Whether the terms' metrics will be read; they need not be computed otherwise.
         progress: Part of training that is done, in [0, 1].
+        labelled: ``bool [B, *]``, where of the valid positions ``targets`` says something, or ``None`` for all of them.
     """
 
     inputs: Tensor
@@ -52,7 +52,6 @@ class View:
     forward: Callable[[Tensor], Tensor]
     targets: Tensor | None = None
     valid: Tensor | None = None
-    labelled: Tensor | None = None
     index: Tensor | None = None
     teacher_logits: Tensor | None = None
     teacher: Callable[[Tensor], Tensor] | None = None
@@ -66,6 +65,7 @@ class View:
     teacher_encodes: Callable[[Tensor], list[Tensor]] | None = None
     log: bool = True
     progress: float = 0.0
+    labelled: Tensor | None = None
 
     def valid_on(self, grid: torch.Size) -> Tensor | None:
         """The valid mask on a coarser ``grid`` (spatial sizes), by nearest neighbour.

@@ -133,7 +133,7 @@ def test_the_environment_is_left_as_it_was(call: Call, monkeypatch: pytest.Monke
         (["env.game=maze,leaper"], "env.game='maze,leaper' is not known; use one of: big"),
         (["env=maze,leaper"], "Ambiguous value for argument 'env=maze,leaper'"),
         (["seed=abc"], "seed='abc': Input should be a valid integer"),
-        (["experiment=foo"], "experiment=foo is not known; use one of: demo_policy, "),
+        (["experiment=foo"], "experiment=foo is not known; use one of: complementary, "),
         (["+experiment=foo"], "kdrl/experiment=foo is not known\n"),
     ],
 )

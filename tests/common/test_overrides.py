@@ -75,3 +75,11 @@ def test_what_cannot_be_read_says_how_to_write_it(argument: str) -> None:
     quoted = str(caught.value).rpartition(": ")[2]
     assert quoted == f"'{key}=\"{value}\"'"
     assert OverridesParser.create().parse_override(quoted[1:-1]).value() == value
+
+
+@pytest.mark.parametrize("argument", ["method=[1]", "network=[small,1]", "env=[[a]]", "task=[null]"])
+def test_a_group_takes_names(argument: str) -> None:
+    name = argument.partition("=")[0]
+    with pytest.raises(InputError, match=f"{name} takes the name of one of its configurations, no such list"):
+        prepared([argument], SEGMENTATION)
+    assert prepared(["trainer.max_steps=[1]", "method=kd"], SEGMENTATION) == ["trainer.max_steps=[1]", "method=kd"]
