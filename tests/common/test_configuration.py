@@ -253,7 +253,7 @@ def test_nested_nodes_are_built_first_and_later_arguments_added() -> None:
 @pytest.mark.parametrize(
     ("path", "value", "expected"),
     [
-        (("terms", "kd", "weight", "fraction"), 2, "fraction=2 must be in (0, 1]"),
+        (("terms", "kd", "weight", "fraction"), 2, "fraction=2 must be in [0, 1]"),
         (("terms", "kd", "weight", "start"), "x", "method.terms.kd.weight.start='x'"),
         (("terms", "kd", "weight", "_target_"), "os.system", "method.terms.kd.weight._target_='os.system' is refused"),
         (("terms", "sd", "mask"), "row", "method.terms.sd.mask='row'"),
