@@ -172,7 +172,7 @@ GRIDS: Mapping[str, Grid] = {
             "kd_clean": ("method=kd", "strength.kd=1.0", "strength.temperature=2.0", "teacher_view=clean"),
         },
         2,
-        (*SEGMENTATION, "trainer.max_steps=400", "data.augmentation=colour", "data.crop_size=128"),
+        ("trainer.max_steps=400", "data.augmentation=colour", "data.crop_size=128", *SEGMENTATION[1:]),
         ("network=unet_lite0", *AVERAGING),
         thinned=True,
     ),
