@@ -42,14 +42,14 @@ class RunSettings:
         seed: Of everything that is drawn.
         run_dir: The run's folder; ``{changes}`` and ``{hash}`` stand for what differs from the defaults and for what
             the run is, ``{data}`` for the choice of data.
-        teacher_domains: Which of several teachers label an image or a state: all, or those that have not seen its domain
-            (segmentation) or level (policies); DomED's complementary teachers.
         resume: ``auto`` goes on with an interrupted run, ``never`` moves it aside.
         unfinished: Whether teachers may be runs that are not finished.
         teacher: A run's folder, or several.
         teacher_weights: Which of their weights.
         teacher_combine: What of several is averaged.
         teacher_shares: What each of several weighs: the same, or by its score on its own source validation.
+        teacher_domains: Which of several label an image or a state: all, or those that have not seen its domain
+            (segmentation) or level (policies); DomED's complementary teachers.
         anchor: A run of AuG-KD whose artefact is taken, for not preparing one.
         strength: Weights, temperatures and thresholds, for the methods' configurations to refer to.
         method: The method, a node for :func:`common.method.make_distillation`.
