@@ -7,14 +7,19 @@ from typing import Any
 
 import pytest
 import yaml
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import OmegaConf
 
 import common.plan
-from common.configuration import check_settings
+from common.configuration import check_settings, config_directory
 from common.errors import InputError
 from common.plan import Plan, chain_of
 from common.report.main import main as report
 from common.runs.folder import Run
+from kdrl.settings import TrainSettings as PolicySettings
 from kdrl.train import main as train_policy
+from kdseg.settings import TrainSettings as SegmentationSettings
 from kdseg.train import main as train_network
 
 Call = Callable[..., Any]
@@ -66,6 +71,21 @@ def test_a_teacher_for_each_domain_that_it_has_not_seen() -> None:
 def test_what_cannot_be_is_refused(made: dict[str, Any], given: list[str], said: str) -> None:
     with pytest.raises(InputError, match=said):
         chain_of(plan(**made), "kdseg-train", given, ["day"])
+
+
+@pytest.mark.parametrize("experiment", ["recipe", "complementary", "wakd", "swad", "sma"])
+@pytest.mark.parametrize(("program", "settings"), [("kdrl", PolicySettings), ("kdseg", SegmentationSettings)])
+def test_experiments_of_both_tasks_compose_for_both(experiment: str, program: str, settings: Any) -> None:
+    GlobalHydra.instance().clear()
+    data = ["data=nuclei", "data.root=x", "data.target=y"] if program == "kdseg" else []
+    with initialize_config_dir(str(config_directory()), version_base="1.3"):
+        config = compose(f"{program}/train", [f"experiment={experiment}", *data])
+    made = check_settings(OmegaConf.to_container(config, resolve=True, throw_on_missing=True), settings)
+    assert (made.plan is not None) == (experiment in ("recipe", "complementary"))
+    if experiment == "wakd":
+        assert (made.method["task_weight"], made.method["terms"]["kd"]["weight"]) == (0.0, 1.0)
+    if experiment in ("wakd", "swad", "sma"):
+        assert made.averaging["name"] == experiment
 
 
 POLICY = [
