@@ -3,8 +3,12 @@
 Frames are ``[B, C, H, W]``, ``uint8`` or normalised floats. Random numbers are torch's own, so a seed decides them.
 """
 
+from typing import Literal
+
 import torch
 from torch import Tensor
+
+Augmentation = Literal["crop", "color", "both"]
 
 
 def _check(name: str, frames: Tensor) -> None:
@@ -71,3 +75,19 @@ def translate(frames: Tensor, pixels: int) -> Tensor:
     sample = torch.arange(batch, device=device)[:, None, None, None]
     channel = torch.arange(channels, device=device)[None, :, None, None]
     return frames[sample, channel, row[:, None, :, None], column[:, None, None, :]]
+
+
+def strong(frames: Tensor, augmentation: Augmentation, pixels: int, strength: float) -> Tensor:
+    """A strong augmentation of frames: shifted (``crop``), recoloured (``color``), or first one and then the other.
+
+    Args:
+        frames: ``[B, C, H, W]``.
+        augmentation: Which.
+        pixels: The largest shift, along each axis.
+        strength: The largest change of contrast, and of brightness in standard deviations, of each channel by itself.
+    """
+    if augmentation != "color":
+        frames = translate(frames, pixels)
+    if augmentation != "crop":
+        frames = photometric(frames, strength, strength, 0.0, each_channel=True)
+    return frames

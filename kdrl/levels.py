@@ -32,18 +32,12 @@ def levels_seen(runs: Sequence[Run], env: EnvSettings) -> list[LevelSet | None]:
     # Between two of these, the same teachers have seen every level.
     borders = {first} | {level for one in found if one is not None for level in (one.start, one.start + one.count)}
     for level in sorted(borders):
-        if first <= level <= last and all(_seen(one, np.array([level]))[0] for one in found):
+        if first <= level <= last and all(one is not None and level in one for one in found):
             raise InputError(
                 f"teacher_domains=unseen: every teacher has seen level {level}; train one on other levels, such as"
                 f" env.start_level={last + 1}"
             )
     return found
-
-
-def _seen(levels: LevelSet | None, numbers: NDArray[np.int64]) -> NDArray[np.bool_]:
-    if levels is None:
-        return np.zeros(numbers.shape, dtype=np.bool_)
-    return (numbers >= levels.start) & (numbers < levels.start + levels.count)
 
 
 class UnseenLevels(BaseCallback):
@@ -74,6 +68,6 @@ class UnseenLevels(BaseCallback):
         return True
 
     def _on_rollout_end(self) -> None:
-        levels = np.concatenate(self._rows)
-        answering = np.stack([~_seen(one, levels) for one in self.seen], axis=1)
-        self.teacher.answering = torch.as_tensor(answering, device=self.model.device)
+        levels, places = np.unique(np.concatenate(self._rows), return_inverse=True)
+        unseen = np.array([[one is None or level not in one for one in self.seen] for level in levels.tolist()])
+        self.teacher.answering = torch.as_tensor(unseen[places], device=self.model.device)

@@ -282,11 +282,14 @@ class DistilledPPO(AveragedPPO):
             distillation.train()
         answers = None if distillation is None else self._teacher_answers(distillation)
         teacher = None if distillation is None else self._translated(distillation.teacher)
+        student = None if distillation is None else PolicyLogits(self.policy)
         logs: dict[str, list[Tensor | float]] = defaultdict(list)
         for epoch in range(self.n_epochs):
             logs["train/approx_kl"].clear()
             stop = False
             for samples in self.rollout_buffer.get(self.batch_size):
+                if distillation is not None and student is not None:
+                    distillation.before_step(student, self.progress)
                 loss, approx_kl = self._loss(samples, distillation, answers, teacher, logs)
                 if self.target_kl is not None and approx_kl > 1.5 * self.target_kl:
                     stop = True
@@ -294,11 +297,13 @@ class DistilledPPO(AveragedPPO):
                         print(f"Early stopping at step {epoch} due to reaching max kl: {approx_kl:.2f}")
                     break
                 self._step(loss)
+                if distillation is not None and student is not None:
+                    distillation.after_step(student, self.progress)
             self._n_updates += 1
             if stop:
                 break
-        if distillation is not None:
-            distillation.after_epoch(PolicyLogits(self.policy), self.progress)
+        if distillation is not None and student is not None:
+            distillation.after_epoch(student, self.progress)
         record_update(self, logs, loss)
 
     def _step(self, loss: Tensor) -> None:
@@ -316,8 +321,6 @@ class DistilledPPO(AveragedPPO):
                 raise NonFiniteLossError(f"the gradient's norm is {norm.item()} at step {self.num_timesteps}")
         self.policy.optimizer.step()
         self._average()
-        if self.distillation is not None and not self.distillation.is_plain:
-            self.distillation.after_step(PolicyLogits(self.policy), self.progress)
 
     def _asked_raw(self) -> VecNormalize | None:
         """What normalises the student's observations, where its teacher is to be shown them as they were before."""
@@ -348,8 +351,6 @@ class DistilledPPO(AveragedPPO):
         teacher: Teacher | None,
         logs: dict[str, list[Tensor | float]],
     ) -> tuple[Tensor, float]:
-        if distillation is not None:
-            distillation.before_step(PolicyLogits(self.policy), self.progress)
         batch = one_pass(self, samples, distillation, answers, teacher)
         parts = objective(self, samples, batch)
         # Means first, then the sum, as in stock PPO: float addition is not associative.

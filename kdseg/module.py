@@ -146,7 +146,8 @@ class SegmentationModule(pl.LightningModule):
         stride = self.network.stride
         images = pad_to_multiple(batch["image"], stride).contiguous(memory_format=self.memory_format)
         masks = pad_to_multiple(labels_of(batch), stride, value=IGNORE)
-        self.distillation.before_step(self.network, self._progress())
+        if not self.distillation.is_plain:
+            self.distillation.before_step(self.network, self._progress())
         pixels = self.network.pixels(images)
         logits = pixels.logits.float()
         if self.distillation.is_plain:

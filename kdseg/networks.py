@@ -159,10 +159,7 @@ class SegmentationNetwork(nn.Module):
         Raises:
             InputError: a model whose encoder does not give a list of feature maps.
         """
-        encoder = self.encoder
-        if encoder is None or isinstance(self.model, smp.DPT):
-            raise InputError(f"{type(self.model).__name__} has no encoder of feature maps; use another architecture")
-        encoder.register_forward_hook(self._catch_stages)
+        self._encoder_of_maps().register_forward_hook(self._catch_stages)
 
     @property
     def encoder(self) -> nn.Module | None:
@@ -176,10 +173,13 @@ class SegmentationNetwork(nn.Module):
         Raises:
             InputError: a model whose encoder does not give a list of feature maps.
         """
+        return _with_channels(self._encoder_of_maps()(images))[-1]
+
+    def _encoder_of_maps(self) -> nn.Module:
         encoder = self.encoder
         if encoder is None or isinstance(self.model, smp.DPT):
             raise InputError(f"{type(self.model).__name__} has no encoder of feature maps; use another architecture")
-        return _with_channels(encoder(images))[-1]
+        return encoder
 
     def _catch_stages(self, encoder: nn.Module, arguments: tuple[Tensor, ...], output: list[Tensor]) -> None:
         self._stages = _with_channels(output)

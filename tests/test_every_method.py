@@ -43,7 +43,7 @@ from common.losses import kl_divergence, mean_over_valid
 from common.method import make_distillation
 from common.schedule import value_at
 from common.teacher import Teacher
-from common.terms import AIKD, KD, TERMS, AuGKD, ProbabilityMSE, Term
+from common.terms import AIKD, KD, AuGKD, ProbabilityMSE, Term
 from common.view import View
 from kdrl import DistilledPPO, ProcgenVecEnv
 from kdrl.networks import PolicyJudge, PolicyLogits, policy_kwargs
@@ -98,10 +98,9 @@ REFUSED["digits"] = {
 def keeps_state(name: str) -> bool:
     """Whether a term of the method keeps or makes anything from step to step, by what its class has of its own."""
     terms = yaml.safe_load((config_directory() / "method" / f"{name}.yaml").read_text()).get("terms", {})
-    kinds = [
-        TERMS[key] if key in TERMS else getattr(common.terms, term["_target_"].split(".")[-1])
-        for key, term in terms.items()
-    ]
+    # What only changes another method's settings names no class.
+    named = [term["_target_"] for term in terms.values() if "_target_" in term]
+    kinds = [getattr(common.terms, name.split(".")[-1]) for name in named]
     hooks = ("bind", "before_step", "after_step", "after_epoch")
     return any(
         any(getattr(kind, hook) is not getattr(Term, hook) for hook in hooks) or len(list(kind().buffers())) > 0

@@ -51,7 +51,8 @@ def describe_row(
         row["teachers"] = [teacher_kind(teacher, weights, domains) for teacher in teachers]
     if len(teachers) > 1:
         row["combine"] = combine
-        row |= {} if shares == "equal" else {"shares": shares}
+        if shares != "equal":
+            row["shares"] = shares
     if teachers and labelling != "all":
         row["teacher_domains"] = labelling
     return row

@@ -1,19 +1,18 @@
 """Teachers from the folders of finished runs, the same for both tasks."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 from torch import nn
 
 from common.errors import InputError
 from common.runs.folder import Run
-from common.runs.metrics import Task
+from common.runs.metrics import TASKS
 from common.runs.weights import Weights, choose_weights
 from common.teacher import Combination, Teacher
 
 Shares = Literal["equal", "validation"]
-SCORES: Mapping[Task, str] = {"seg": "miou", "rl": "normalized_return"}
 
 _FALL = 0.05
 
@@ -40,12 +39,10 @@ def load_teachers(
         InputError: a folder that is no run's, a run that is not finished, one that ``load`` refuses, or one without the
             scores that it is to be weighed by.
     """
-    networks = []
-    for path in paths:
-        run = Run(path)
+    networks, runs = [], [Run(path) for path in paths]
+    for path, run in zip(paths, runs, strict=True):
         networks.append(load(run))
         run.check_finished(f"teacher={path}", unfinished)
-    runs = [Run(path) for path in paths]
     weighed = len(runs) > 1 and shares == "validation"
     return Teacher(networks, combine, shares_by_validation(runs, weights) if weighed else None)
 
@@ -63,7 +60,7 @@ def shares_by_validation(runs: Sequence[Run], weights: Weights) -> list[float]:
     for run in runs:
         name = choose_weights(run, weights)
         rows = [record for record in run.records() if record.split == "validation" and record.selection == name]
-        own = [record.value for record in rows if record.metric == SCORES[record.task]]
+        own = [record.value for record in rows if record.metric == TASKS[record.task].judged_by[0]]
         if not own:
             raise InputError(
                 f"teacher={run.path} has no validation scores of its {name} weights to weigh it by; use"

@@ -7,10 +7,10 @@ Reinforcement Learning, NeurIPS 2021 (arXiv 2006.12862); https://github.com/rrai
 from typing import ClassVar, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from common.arguments import Count, Inside, NotNegative
-from common.distortion import photometric, translate
+from common.distortion import strong
 from common.errors import InputError
 from common.losses import full_precision, kl_divergence, mean_over_valid
 from common.schedule import Weight
@@ -68,7 +68,7 @@ class DrAC(Term):
         assert view.values is not None
         assert view.judge is not None
         with torch.no_grad():
-            augmented = self._augment(view.inputs)
+            augmented = strong(view.inputs, self.augmentation, self.pixels, self.strength)
         logits, values = view.judge(augmented)
         clean = view.logits.detach()
         divergence = kl_divergence(logits, clean, valid=view.valid)
@@ -84,8 +84,3 @@ class DrAC(Term):
             "disagreement": mean_over_valid((clean.argmax(1) != logits.detach().argmax(1)).float(), view.valid),
         }
         return TermOutput(loss, metrics)
-
-    def _augment(self, frames: Tensor) -> Tensor:
-        if self.augmentation == "crop":
-            return translate(frames, self.pixels)
-        return photometric(frames, self.strength, self.strength, 0.0, each_channel=True)

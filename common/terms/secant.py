@@ -4,13 +4,13 @@ Fan, Wang, Huang, Yu, Fei-Fei, Zhu, Anandkumar: SECANT: Self-Expert Cloning for 
 Policies, ICML 2021 (arXiv 2106.09678), section 3.2.
 """
 
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from common.arguments import Count, Inside, Positive
-from common.distortion import photometric, translate
+from common.distortion import Augmentation, strong
 from common.errors import InputError
 from common.losses import kl_divergence, mean_over_valid
 from common.schedule import Weight
@@ -49,7 +49,7 @@ class Secant(Term):
         self,
         weight: Weight = 1.0,
         temperature: Positive = 1.0,
-        augmentation: Literal["color", "crop", "both"] = "color",
+        augmentation: Augmentation = "color",
         pixels: Count = 4,
         strength: Inside = 0.6,
     ) -> None:
@@ -72,17 +72,10 @@ class Secant(Term):
         """Per-position loss ``[B, *]``; logs how often student and teacher agree on the class."""
         assert view.teacher_logits is not None
         with torch.no_grad():
-            augmented = self._augment(view.inputs)
+            augmented = strong(view.inputs, self.augmentation, self.pixels, self.strength)
         logits = view.forward(augmented)
         loss = self.temperature**2 * kl_divergence(logits, view.teacher_logits, self.temperature, view.valid)
         if not view.log:
             return TermOutput(loss)
         agreement = (logits.detach().argmax(dim=1) == view.teacher_logits.argmax(dim=1)).float()
         return TermOutput(loss, {"teacher_agreement": mean_over_valid(agreement, view.valid)})
-
-    def _augment(self, frames: Tensor) -> Tensor:
-        if self.augmentation != "color":
-            frames = translate(frames, self.pixels)
-        if self.augmentation != "crop":
-            frames = photometric(frames, self.strength, self.strength, 0.0, each_channel=True)
-        return frames

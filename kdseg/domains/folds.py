@@ -9,7 +9,7 @@ from torch import Tensor
 from common.arguments import CountFromZero, Range
 from common.errors import InputError
 from common.runs.folder import Run
-from kdseg.domains.held_out import read_images, source_names, trained_on
+from kdseg.domains.held_out import Images, read_images, source_names, trained_on
 from kdseg.domains.sample import DomainData
 
 Fold = tuple[CountFromZero, Annotated[int, Range(2, 1000)]]
@@ -64,10 +64,7 @@ def check_folds(paths: Sequence[str], domains: Sequence[DomainData]) -> Tensor:
     count = len(paths)
     folds = folds_of(domains, count)
     for number, path in enumerate(paths):
-        images = read_images(Run(path))
-        if images is None:
-            raise InputError(f"teacher={path} has no list of its images, so nobody knows which fold it has not seen")
-        seen = trained_on(images)
+        seen = trained_on(_images_of(path, "fold"))
         own = [
             domain.digest(position).image
             for domain, numbers in zip(domains, folds, strict=True)
@@ -99,9 +96,7 @@ def unseen_by(paths: Sequence[str], domains: Sequence[DomainData]) -> Tensor:
     """
     columns = []
     for path in paths:
-        images = read_images(Run(path))
-        if images is None:
-            raise InputError(f"teacher={path} has no list of its images, so nobody knows which domains it has not seen")
+        images = _images_of(path, "domains")
         seen, names = trained_on(images), source_names(images)
         columns.append(
             [
@@ -110,6 +105,7 @@ def unseen_by(paths: Sequence[str], domains: Sequence[DomainData]) -> Tensor:
                 for domain in domains
             ]
         )
+    rows = []
     for domain, answering in zip(domains, zip(*columns, strict=True), strict=True):
         if not any(answering):
             others = [other.name for other in domains if other.name != domain.name]
@@ -117,7 +113,12 @@ def unseen_by(paths: Sequence[str], domains: Sequence[DomainData]) -> Tensor:
                 f"teacher_domains=unseen: every teacher has seen {domain.name}; give one that was trained with"
                 f" 'data.sources=[{','.join(dict.fromkeys(others))}]'"
             )
-    rows = [
-        answering for domain, answering in zip(domains, zip(*columns, strict=True), strict=True) for _ in domain.items
-    ]
+        rows += [answering] * len(domain)
     return torch.tensor(rows)
+
+
+def _images_of(path: str, what: str) -> Images:
+    images = read_images(Run(path))
+    if images is None:
+        raise InputError(f"teacher={path} has no list of its images, so nobody knows which {what} it has not seen")
+    return images

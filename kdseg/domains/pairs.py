@@ -15,8 +15,8 @@ from rich.progress import Progress
 from common.errors import InputError
 from kdseg.domains.decode import SUFFIXES
 from kdseg.domains.digests import Digest, digest_of
-from kdseg.domains.images import ValueRange, read_image
-from kdseg.domains.masks import LabelMap, read_mask
+from kdseg.domains.images import Image, ValueRange, read_image
+from kdseg.domains.masks import LabelMap, Mask, read_mask
 from kdseg.domains.sample import DomainData, Item
 
 Pixels = tuple[NDArray[np.uint8], NDArray[np.uint8]]
@@ -42,8 +42,15 @@ class Reading:
 
     def __call__(self, pair: "Pair") -> Pixels:
         """Image ``uint8 [H, W]`` or ``[H, W, 3]`` and mask ``uint8 [H, W]``."""
-        image = read_image(pair.image, self.value_range).pixels
-        return image, _no_mask(image) if pair.mask is None else read_mask(pair.mask, self.label_map).labels
+        image, mask = self.files(pair)
+        return image.pixels, mask.labels
+
+    def files(self, pair: "Pair") -> tuple[Image, Mask]:
+        """The same with what they were; where there is no mask, zeros."""
+        image = read_image(pair.image, self.value_range)
+        if pair.mask is None:
+            return image, Mask(np.zeros(image.pixels.shape[:2], np.uint8), "none")
+        return image, read_mask(pair.mask, self.label_map)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -246,26 +253,21 @@ def _check_in_threads(pairs: Sequence[Pair], reading: Reading) -> Iterator[Check
 
 
 def _check(pair: Pair, reading: Reading) -> CheckedPair:
-    image = read_image(pair.image, reading.value_range)
-    mask = None if pair.mask is None else read_mask(pair.mask, reading.label_map)
-    pixels = image.pixels, _no_mask(image.pixels) if mask is None else mask.labels
+    image, mask = reading.files(pair)
+    pixels = image.pixels, mask.labels
     if pixels[0].shape[:2] != pixels[1].shape:
         sizes = [f"{shape[1]}x{shape[0]}" for shape in (pixels[0].shape, pixels[1].shape)]
-        turned = " (turned upright)" if "turned" in image.kind + (mask.kind if mask else "") else ""
+        turned = " (turned upright)" if "turned" in image.kind + mask.kind else ""
         raise InputError(f"{pair.image} is {sizes[0]} but {pair.mask} is {sizes[1]} pixels{turned}; they must be equal")
     return CheckedPair(
         pair,
         height=pixels[1].shape[0],
         width=pixels[1].shape[1],
-        labels=np.zeros(256, np.int64) if mask is None else np.bincount(pixels[1].ravel(), minlength=256),
+        labels=np.zeros(256, np.int64) if pair.mask is None else np.bincount(pixels[1].ravel(), minlength=256),
         digest=digest_of(*pixels),
         image_kind=image.kind,
-        mask_kind="none" if mask is None else mask.kind,
+        mask_kind=mask.kind,
         brightest=image.brightest,
         clipped=image.clipped,
         pixels=pixels,
     )
-
-
-def _no_mask(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    return np.zeros(image.shape[:2], np.uint8)

@@ -14,14 +14,10 @@ from kdseg import SegmentationModule, create_network
 from kdseg.learning_rate import LearningRate
 from kdseg.networks import SegmentationNetwork
 from kdseg.train import main as train
+from tests.kdseg import test_module
 from tests.kdseg.test_module import fit
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:You defined a `validation_step`"),
-    # Lightning 2.6 uses what torch 2.11 and later call deprecated.
-    pytest.mark.filterwarnings("ignore:.*LeafSpec.* is deprecated:FutureWarning"),
-    pytest.mark.filterwarnings("ignore:Found .* in eval mode at the start of training"),
-]
+pytestmark = test_module.pytestmark
 
 STEPS = 20
 

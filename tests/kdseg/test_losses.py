@@ -19,14 +19,10 @@ from common.terms import KD, KDDG
 from kdseg import SegmentationModule
 from kdseg.losses import TaskLoss
 from kdseg.train import main as train
+from tests.kdseg import test_module
 from tests.kdseg.test_module import fit, unet
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:You defined a `validation_step`"),
-    # Lightning 2.6 uses what torch 2.11 and later call deprecated.
-    pytest.mark.filterwarnings("ignore:.*LeafSpec.* is deprecated:FutureWarning"),
-    pytest.mark.filterwarnings("ignore:Found .* in eval mode at the start of training"),
-]
+pytestmark = test_module.pytestmark
 
 IGNORE = 255
 LOSSES = {
