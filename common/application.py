@@ -19,6 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 import common
 from common.chain import FULL_ERROR
 from common.configuration import check_settings, config_directory
+from common.device import keep_freed_memory
 from common.errors import AlreadyFinishedError, InputError, Interrupted, NonFiniteLossError
 from common.overrides import Parts, prepared, texts_of
 from common.plan import Plan, carry_out
@@ -63,6 +64,7 @@ def run(
         parts: What else has texts among its arguments, by its place in the configuration.
         sources: The source domains, for plans that ask for teachers that have not seen one.
     """
+    keep_freed_memory()
     given = os.environ.get(FULL_ERROR)
     show_trace = wants_trace() or given == "1"
     composed = False

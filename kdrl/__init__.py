@@ -14,7 +14,8 @@ from common.procgen import LevelSet
 from common.teacher import Teacher
 from common.terms import KDDG, SDDropout
 from kdrl.env import ProcgenVecEnv
-from kdrl.networks import PolicyLogits, policy_kwargs
+from kdrl.extractors import policy_kwargs
+from kdrl.networks import PolicyLogits
 from kdrl.ppo import DistilledPPO
 
 __all__ = [

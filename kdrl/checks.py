@@ -6,8 +6,8 @@ from stable_baselines3.common.vec_env import VecNormalize
 from common.distillation import Distillation
 from common.errors import InputError
 from common.terms import Need
+from kdrl.buffers import IndexedRolloutBuffer
 from kdrl.drivers import Driver
-from kdrl.minibatch import IndexedRolloutBuffer
 from kdrl.networks import check_spaces, check_teacher, hears
 
 PROVIDES: frozenset[Need] = frozenset(
@@ -28,7 +28,7 @@ def check_method(distillation: Distillation, model: PPO) -> None:
     if not isinstance(model.rollout_buffer, IndexedRolloutBuffer):
         raise InputError(
             f"rollout_buffer_class={type(model.rollout_buffer).__name__} cannot carry teacher logits; "
-            "derive it from kdrl.ppo.IndexedRolloutBuffer"
+            "derive it from kdrl.buffers.IndexedRolloutBuffer"
         )
     distillation.to(model.device)
     if distillation.teacher is not None:

@@ -15,11 +15,11 @@ from stable_baselines3.common.save_util import save_to_zip_file
 
 from common.runs.folder import Run
 from common.runs.weights import Weights
-from kdrl.minibatch import IndexedRolloutBuffer
+from kdrl.buffers import FrameBuffer, IndexedRolloutBuffer
 from kdrl.restore import load_network
 
 # What an archive carries in full, because the machine that loads it need not have it.
-_CARRIED = "kdrl.networks"
+_CARRIED = "kdrl.extractors"
 
 
 def save_stock(
@@ -43,7 +43,7 @@ def save_stock(
         PPO._excluded_save_params(model)
     )
     data = {key: value for key, value in vars(model).items() if key in wanted}
-    if data["rollout_buffer_class"] is IndexedRolloutBuffer:
+    if data["rollout_buffer_class"] in (IndexedRolloutBuffer, FrameBuffer):
         data["rollout_buffer_class"] = RolloutBuffer
     chosen = model.policy if policy is None else policy
     params = {"policy": chosen.state_dict(), "policy.optimizer": _own_group(model.policy.optimizer.state_dict())}

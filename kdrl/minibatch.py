@@ -2,71 +2,19 @@
 
 import dataclasses
 import functools
-from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from gymnasium import spaces
-from numpy.typing import NDArray
-from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.policies import ActorCriticPolicy
-from stable_baselines3.common.type_aliases import RolloutBufferSamples
-from stable_baselines3.common.vec_env import VecNormalize
 from torch import Tensor
 
 from common.distillation import Distillation
 from common.teacher import Teacher
 from common.view import View
 from kdrl.averaging import AveragedPPO
+from kdrl.buffers import IndexedSamples, Samples
 from kdrl.teaching import Answers
-
-
-class IndexedSamples(NamedTuple):
-    """:class:`RolloutBufferSamples` that tell which transitions they are.
-
-    Attributes:
-        indices: ``int64 [B]`` into the flattened, environment-major rollout.
-    """
-
-    observations: Tensor
-    actions: Tensor
-    old_values: Tensor
-    old_log_prob: Tensor
-    advantages: Tensor
-    returns: Tensor
-    indices: Tensor
-
-
-Samples = RolloutBufferSamples | IndexedSamples
-
-
-class IndexedRolloutBuffer(RolloutBuffer):
-    """A rollout buffer whose minibatches are :class:`IndexedSamples`.
-
-    Attributes:
-        raw: ``[steps, envs, *]`` the observations before they were normalised, where :meth:`keep_raw` was asked for.
-    """
-
-    raw: NDArray[Any] | None = None
-    _normalizer: VecNormalize | None = None
-
-    def keep_raw(self, normalizer: VecNormalize | None) -> None:
-        """Keep the next rollout's observations as they are before ``normalizer``; with ``None``, do not."""
-        self._normalizer, self.raw = normalizer, None
-        if normalizer is not None:
-            self._seen = normalizer.get_original_obs()
-            self.raw = np.zeros((self.buffer_size, *self._seen.shape), self._seen.dtype)  # type: ignore[union-attr]
-
-    def add(self, *arguments: Any, **named: Any) -> None:
-        """As in Stable-Baselines3; the environment has been stepped already, so what it shows now is the next one's."""
-        if self._normalizer is not None and self.raw is not None:
-            self.raw[self.pos] = self._seen
-            self._seen = self._normalizer.get_original_obs()
-        super().add(*arguments, **named)
-
-    def _get_samples(self, batch_inds: NDArray[np.int64], env: Any = None) -> IndexedSamples:  # type: ignore[override]
-        indices = torch.as_tensor(batch_inds, device=self.device)
-        return IndexedSamples(*super()._get_samples(batch_inds, env), indices)
 
 
 @dataclasses.dataclass(frozen=True)

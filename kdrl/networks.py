@@ -1,6 +1,5 @@
-"""Feature extractors for Procgen frames, and a policy seen as a network of logits."""
+"""A policy seen as a network of logits."""
 
-import itertools
 from typing import Any, Literal
 
 import gymnasium as gym
@@ -10,137 +9,15 @@ from gymnasium import spaces
 from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.preprocessing import preprocess_obs
 from stable_baselines3.common.running_mean_std import RunningMeanStd
-from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.vec_env import VecNormalize
 from torch import Tensor, nn
 
-from common.errors import InputError, choice
+from common.errors import InputError
 from common.teacher import Teacher
 
-
-class _Residual(nn.Module):
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.first = nn.Conv2d(channels, channels, 3, padding=1)
-        self.second = nn.Conv2d(channels, channels, 3, padding=1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        change: Tensor = self.second(torch.relu(self.first(torch.relu(x))))
-        return x + change
-
-
-def _impala_block(inputs: int, outputs: int) -> nn.Sequential:
-    pool = nn.MaxPool2d(3, stride=2, padding=1)
-    return nn.Sequential(nn.Conv2d(inputs, outputs, 3, padding=1), pool, _Residual(outputs), _Residual(outputs))
-
-
-def _dense(convolution: nn.Module, space: gym.Space[Any], features_dim: int, pooled: bool) -> nn.Sequential:
-    assert space.shape is not None
-    flat = nn.Sequential(nn.ReLU(), *([nn.AdaptiveAvgPool2d(1)] if pooled else []), nn.Flatten())
-    with torch.no_grad():
-        width = flat(convolution(torch.zeros(1, *space.shape))).shape[1]
-    return nn.Sequential(*flat, nn.Linear(width, features_dim), nn.ReLU())
-
-
-class _FrameExtractor(BaseFeaturesExtractor):
-    """Convolutions, then one dense layer, on channel-first frames ``[B, C, H, W]`` in [0, 1].
-
-    ``pooled`` gives the dense layer the mean of each channel instead of all its pixels.
-    """
-
-    def __init__(
-        self, observation_space: gym.Space[Any], features_dim: int, convolution: nn.Module, pooled: bool
-    ) -> None:
-        super().__init__(observation_space, features_dim)
-        # channels_last pays on both CPU and GPU for convolutions this narrow.
-        self.convolution = convolution.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.dense = _dense(convolution, observation_space, features_dim, pooled)
-
-    def forward(self, observations: Tensor) -> Tensor:
-        """Features ``[B, features_dim]``."""
-        frames = observations.contiguous(memory_format=torch.channels_last)
-        features: Tensor = self.dense(self.convolution(frames))
-        return features
-
-
-class ImpalaCNN(_FrameExtractor):
-    """The residual network of IMPALA (Espeholt et al. 2018, figure 3) as Procgen's authors use it.
-
-    Args:
-        observation_space: Channel-first frames.
-        features_dim: Width of the dense layer; 256 in Cobbe et al. 2020.
-        channels: Channels of the three blocks; 16, 32, 32 there.
-        pooled: See :func:`policy_kwargs`.
-    """
-
-    def __init__(
-        self,
-        observation_space: gym.Space[Any],
-        features_dim: int = 256,
-        channels: tuple[int, ...] = (16, 32, 32),
-        pooled: bool = False,
-    ) -> None:
-        assert observation_space.shape is not None
-        widths = (observation_space.shape[0], *channels)
-        blocks = [_impala_block(inputs, outputs) for inputs, outputs in itertools.pairwise(widths)]
-        super().__init__(observation_space, features_dim, nn.Sequential(*blocks), pooled)
-
-
-class SmallCNN(_FrameExtractor):
-    """Three strided convolutions: about twenty times IMPALA's speed on a CPU, for laptops and tests.
-
-    Args:
-        observation_space: Channel-first frames.
-        features_dim: Width of the dense layer.
-        channels: Channels of the three convolutions.
-        pooled: See :func:`policy_kwargs`.
-    """
-
-    def __init__(
-        self,
-        observation_space: gym.Space[Any],
-        features_dim: int = 128,
-        channels: tuple[int, int, int] = (16, 32, 32),
-        pooled: bool = False,
-    ) -> None:
-        assert observation_space.shape is not None
-        first, second, third = channels
-        convolution = nn.Sequential(
-            nn.Conv2d(observation_space.shape[0], first, 8, stride=4, padding=2),
-            nn.ReLU(),
-            nn.Conv2d(first, second, 4, stride=2, padding=1),
-            nn.ReLU(),
-            nn.Conv2d(second, third, 3, stride=2, padding=1),
-        )
-        super().__init__(observation_space, features_dim, convolution, pooled)
-
-
-EXTRACTORS: dict[str, type[_FrameExtractor]] = {"impala": ImpalaCNN, "small": SmallCNN}
-
-
-def policy_kwargs(extractor: str = "small", features_dim: int = 256, pooled: bool = False) -> dict[str, Any]:
-    """``policy_kwargs`` for Stable-Baselines3: the extractor, and nothing between it and the heads.
-
-    Args:
-        extractor: A name in :data:`EXTRACTORS`.
-        features_dim: Width of its dense layer.
-        pooled: Whether that is given each channel's mean over the frame instead of all its pixels, which takes most of
-            its weights away (Impoola, https://arxiv.org/abs/2503.05546).
-
-    Raises:
-        InputError: unknown extractor, or a width below one.
-    """
-    choice(extractor, EXTRACTORS, "network.extractor")
-    if features_dim < 1:
-        raise InputError(f"network.features_dim={features_dim} must be at least 1")
-    return {
-        "features_extractor_class": EXTRACTORS[extractor],
-        "features_extractor_kwargs": {"features_dim": features_dim, **({"pooled": True} if pooled else {})},
-        # Procgen's protocol: linear heads on the extractor; the default would add two tanh layers.
-        "net_arch": [],
-        "ortho_init": False,
-    }
-
+# Where archives of version 0.1 look for them.
+from kdrl.extractors import ImpalaCNN as ImpalaCNN
+from kdrl.extractors import SmallCNN as SmallCNN
 
 Hears = Literal["raw", "student", "unsaid"]
 """What a network is to be shown: observations as they were before they were normalised, or what the student sees."""

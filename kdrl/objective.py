@@ -7,7 +7,8 @@ from stable_baselines3 import PPO
 from torch import Tensor
 from torch.nn import functional as F
 
-from kdrl.minibatch import Minibatch, Samples
+from kdrl.buffers import Samples
+from kdrl.minibatch import Minibatch
 
 
 @dataclasses.dataclass(frozen=True)

@@ -23,9 +23,11 @@ from common.schedule import value_at
 from common.structure import filled, structure_of
 from common.teacher import Teacher
 from kdrl.averaging import AveragedPPO
+from kdrl.buffers import FrameBuffer, IndexedRolloutBuffer, Samples
 from kdrl.checks import check_driver, check_method, normalizer_of
 from kdrl.drivers import Behaviour, Driver
-from kdrl.minibatch import IndexedRolloutBuffer, Samples, one_pass, sample_view
+from kdrl.extractors import FrameExtractor
+from kdrl.minibatch import one_pass, sample_view
 from kdrl.networks import PolicyLogits, Statistics, hears
 from kdrl.objective import objective
 from kdrl.teaching import Answers, Translated, answer_rollout
@@ -145,7 +147,8 @@ class DistilledPPO(AveragedPPO):
         if distillation is None and self._distillation_structure is not None:
             distillation = filled(self._distillation_structure, self.device)
         if self.rollout_buffer_class in (None, RolloutBuffer) and not isinstance(self.observation_space, spaces.Dict):
-            self.rollout_buffer_class = IndexedRolloutBuffer
+            ours = issubclass(self.policy_kwargs.get("features_extractor_class", object), FrameExtractor)
+            self.rollout_buffer_class = FrameBuffer if ours else IndexedRolloutBuffer
         super()._setup_model()
         self.distillation = None
         self.set_distillation(distillation)
@@ -339,9 +342,9 @@ class DistilledPPO(AveragedPPO):
         if distillation.teacher is None:
             return None
         heard = () if self._behaviour is None else self._behaviour.answers
-        raw = self.rollout_buffer.raw if isinstance(self.rollout_buffer, IndexedRolloutBuffer) else None
         with_values = distillation.needs("teacher_values")
-        return answer_rollout(distillation.teacher, self.rollout_buffer, with_values, heard, raw)
+        assert isinstance(self.rollout_buffer, IndexedRolloutBuffer)
+        return answer_rollout(distillation.teacher, self.rollout_buffer, with_values, heard)
 
     def _loss(
         self,

@@ -10,7 +10,7 @@ from common.arguments import Count, CountFromZero, Range, Seed
 from common.errors import choice
 from common.procgen import DIFFICULTIES, GAMES, LOOKS, LevelSet
 from common.runs.settings import STRICT, JudgeSettings, RunSettings
-from kdrl.networks import policy_kwargs
+from kdrl.extractors import policy_kwargs
 
 
 def _one_of(options: Collection[str], where: str) -> AfterValidator:
@@ -36,7 +36,7 @@ class EnvSettings:
 
 @dataclass(config=STRICT, kw_only=True)
 class NetworkSettings:
-    """Config group ``network``: arguments of :func:`kdrl.networks.policy_kwargs`."""
+    """Config group ``network``: arguments of :func:`kdrl.extractors.policy_kwargs`."""
 
     name: str
     task: Literal["rl"]

@@ -2,14 +2,12 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
 
 import torch
-from numpy.typing import NDArray
-from stable_baselines3.common.buffers import RolloutBuffer
 from torch import Tensor, nn
 
 from common.teacher import Teacher
+from kdrl.buffers import IndexedRolloutBuffer
 from kdrl.networks import Statistics
 
 # Frames the teacher sees at once. Small chunks keep the peak memory low, and on a CPU they were faster than 4096,
@@ -65,20 +63,15 @@ class Translated(Teacher):
 
 
 def answer_rollout(
-    teacher: Teacher,
-    buffer: RolloutBuffer,
-    with_values: bool,
-    heard: Sequence[Answers] = (),
-    raw: NDArray[Any] | None = None,
+    teacher: Teacher, buffer: IndexedRolloutBuffer, with_values: bool, heard: Sequence[Answers] = ()
 ) -> Answers:
     """The teacher's answers to a rollout, environment-major as the buffer's minibatches are indexed.
 
     Args:
         teacher: Asked in chunks and without a graph; its index counts the rollout's observations step by step.
-        buffer: The rollout.
+        buffer: The rollout; it is lined up. What it kept as ``raw`` is shown instead of its observations.
         with_values: Whether values are wanted.
         heard: What the teacher has already said while it drove, an item a step; used if it covers the rollout.
-        raw: ``[steps, envs, *]``, what the teacher is shown instead of the buffer's observations.
     """
     if len(heard) == buffer.buffer_size:
         # [steps][envs] to environment-major.
@@ -86,22 +79,11 @@ def answer_rollout(
         joined = _joined(steps, dim=1)
         values = None if joined.values is None else joined.values.flatten()
         return Answers(joined.logits.flatten(0, 1), values)
-    frames = (buffer.observations if raw is None else raw).reshape(-1, *buffer.obs_shape)
-    # The buffer is time-major until it flattens at the first call of get().
-    is_flat = buffer.generator_ready and raw is None
+    buffer.flatten()
+    frames = torch.as_tensor(buffer.observations if buffer.raw is None else buffer.raw)
     order = torch.arange(len(frames), device=buffer.device).view(buffer.buffer_size, buffer.n_envs).T.flatten()
-    numbers = order if is_flat else torch.arange(len(frames), device=buffer.device)
-    chunks = [
-        answer(
-            teacher,
-            torch.as_tensor(frames[start : start + TEACHER_CHUNK], device=buffer.device),
-            with_values,
-            numbers[start : start + TEACHER_CHUNK],
-        )
-        for start in range(0, len(frames), TEACHER_CHUNK)
-    ]
-    answers = _joined(chunks, dim=0)
-    return answers if is_flat else answers.at(order.to(answers.logits.device))
+    chunks = zip(torch.split(frames, TEACHER_CHUNK), torch.split(order, TEACHER_CHUNK), strict=True)
+    return _joined([answer(teacher, seen.to(buffer.device), with_values, index) for seen, index in chunks], dim=0)
 
 
 def _joined(parts: Sequence[Answers], dim: int) -> Answers:

@@ -46,7 +46,8 @@ from common.teacher import Teacher
 from common.terms import AIKD, KD, AuGKD, ProbabilityMSE, Term
 from common.view import View
 from kdrl import DistilledPPO, ProcgenVecEnv
-from kdrl.networks import PolicyJudge, PolicyLogits, policy_kwargs
+from kdrl.extractors import policy_kwargs
+from kdrl.networks import PolicyJudge, PolicyLogits
 from kdseg import SegmentationModule, create_network
 
 pytestmark = [

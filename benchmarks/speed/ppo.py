@@ -27,7 +27,8 @@ from benchmarks.speed.pairing import Times, configured, ratio, summary, take_tur
 from common.configuration import check_settings
 from common.method import make_distillation
 from common.teacher import Teacher
-from kdrl.networks import PolicyLogits, policy_kwargs
+from kdrl.extractors import policy_kwargs
+from kdrl.networks import PolicyLogits
 from kdrl.settings import TrainSettings
 from kdrl.train import make_env, make_model
 

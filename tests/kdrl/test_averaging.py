@@ -34,7 +34,8 @@ from kdrl.callbacks import LevelValidation
 from kdrl.episodes import play_part
 from kdrl.episodes import test_parts as make_parts
 from kdrl.evaluate import main as evaluate
-from kdrl.networks import PolicyLogits, policy_kwargs
+from kdrl.extractors import policy_kwargs
+from kdrl.networks import PolicyLogits
 from kdrl.settings import TrainSettings
 from kdrl.train import main as train
 from kdrl.train import make_env

@@ -20,8 +20,8 @@ from common.runs.folder import Run
 from common.teacher import Teacher
 from common.terms import KD
 from kdrl import DistilledPPO, ProcgenVecEnv
+from kdrl.extractors import policy_kwargs
 from kdrl.levels import UnseenLevels, levels_seen
-from kdrl.networks import policy_kwargs
 from kdrl.settings import TrainSettings
 from kdrl.teaching import answer_rollout
 from kdrl.train import main as train

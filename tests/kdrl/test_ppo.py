@@ -28,6 +28,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+import kdrl.buffers
 import kdrl.ppo
 import kdrl.teaching
 from common.distillation import Distillation
@@ -37,7 +38,8 @@ from common.teacher import Teacher
 from common.terms import KD, KDDG, PPD, Need, SDDropout, Term, TermOutput
 from common.view import View
 from kdrl import DistilledPPO, ProcgenVecEnv
-from kdrl.networks import PolicyLogits, policy_kwargs
+from kdrl.extractors import policy_kwargs
+from kdrl.networks import PolicyLogits
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "kdrl.json"
 CARTPOLE = spaces.Box(-np.inf, np.inf, (4,), np.float32)
@@ -233,7 +235,7 @@ def test_arguments_reach_the_host_under_their_own_names() -> None:
         "max_grad_norm": 0.15,
         "use_sde": True,
         "sde_sample_freq": 4,
-        "rollout_buffer_class": kdrl.ppo.IndexedRolloutBuffer,
+        "rollout_buffer_class": kdrl.buffers.IndexedRolloutBuffer,
         "rollout_buffer_kwargs": {},
         "target_kl": 0.16,
         "stats_window_size": 17,
@@ -748,7 +750,7 @@ class OwnBuffer(RolloutBuffer):
     """A rollout buffer of the user's."""
 
 
-class OwnIndexedBuffer(kdrl.ppo.IndexedRolloutBuffer):
+class OwnIndexedBuffer(kdrl.buffers.IndexedRolloutBuffer):
     """One that can carry what distillation needs, and changes its minibatches."""
 
     def _get_samples(self, batch_inds: Any, env: Any = None) -> Any:
@@ -757,7 +759,7 @@ class OwnIndexedBuffer(kdrl.ppo.IndexedRolloutBuffer):
 
 
 def test_a_rollout_buffer_must_tell_its_indices() -> None:
-    with pytest.raises(InputError, match=r"rollout_buffer_class=OwnBuffer .* derive it from kdrl.ppo.Indexed"):
+    with pytest.raises(InputError, match=r"rollout_buffer_class=OwnBuffer .* derive it from kdrl.buffers.Indexed"):
         student(method("kd"), rollout_buffer_class=OwnBuffer)
     plain = student(Distillation(), rollout_buffer_class=OwnBuffer)
     assert type(plain.rollout_buffer) is OwnBuffer

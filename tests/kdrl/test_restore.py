@@ -13,7 +13,8 @@ from common.errors import InputError
 from common.runs.folder import Run, Status
 from common.runs.records import Record, append_records
 from common.runs.weights import keep_teachers, save_weights
-from kdrl.networks import PolicyLogits, policy_kwargs
+from kdrl.extractors import policy_kwargs
+from kdrl.networks import PolicyLogits
 from kdrl.restore import OBSERVATION_SPACE, load_network, load_teacher
 from kdrl.settings import TrainSettings
 

@@ -27,7 +27,8 @@ from kdrl import DistilledPPO, ProcgenVecEnv
 from kdrl.episodes import play, play_part
 from kdrl.episodes import test_parts as make_parts
 from kdrl.evaluate import main as evaluate
-from kdrl.networks import PolicyLogits, policy_kwargs
+from kdrl.extractors import policy_kwargs
+from kdrl.networks import PolicyLogits
 from kdrl.restore import load_network, load_teacher
 from kdrl.settings import TrainSettings
 from kdrl.train import main as train

@@ -19,7 +19,7 @@ from common.errors import InputError
 from common.runs.folder import Run
 from common.runs.identity import Identity
 from common.runs.weights import keep_teachers, load_weights, save_weights
-from kdrl.networks import policy_kwargs
+from kdrl.extractors import policy_kwargs
 
 
 def policy(seed: int) -> nn.Module:
