@@ -24,7 +24,7 @@ from benchmarks.augkd import table as augkd
 from benchmarks.effect import state_diversity, table
 from benchmarks.effect.table import percent
 from benchmarks.speed import machine
-from benchmarks.speed.run import TARGETS
+from benchmarks.speed.run import rows
 from common.evaluation.statistics import paired_interval
 from common.runs.disk import write_atomically
 from common.runs.folder import Run
@@ -194,22 +194,23 @@ def _demo() -> list[str]:
 
 def _speed() -> list[str]:
     lines = []
-    for path in sorted((ROOT / "benchmarks" / "speed" / "results").glob("*.json")):
+    for path in sorted((ROOT / "benchmarks" / "speed" / "results").glob("*-cores.json")):
         data = json.loads(path.read_text())
         described = data["machine"]
         lines += [
             f"Speed on {described['device']} ({described['date']}), medians of paired ratios within one run "
             "(`make benchmark-speed`):",
             "",
-            "| question | ratio | quartiles | target |",
+            "| question | figure | quartiles | target |",
             "|---|---|---|---|",
         ]
-        for question, (name, at_most, target) in TARGETS.items():
-            found = data["results"][name]
-            quartiles = f"{found['ratio_low']:.3f} – {found['ratio_high']:.3f}"
-            lines.append(f"| {question} | {found['ratio']:.3f} | {quartiles} | {'≤' if at_most else '≥'} {target} |")
+        lines += [f"| {' | '.join((question, *cells))} |" for question, *cells in _figures(data["results"])]
         lines.append("")
     return lines[:-1]
+
+
+def _figures(results: dict[str, Any]) -> list[tuple[str, ...]]:
+    return [(question, value, spread, target) for question, value, spread, _, target, _ in rows(results)]
 
 
 def main() -> int:

@@ -1,12 +1,9 @@
 """Command-line programs on Hydra: typed settings in, one line of error out."""
 
-import contextlib
 import os
 import re
 import sys
-import traceback
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import hydra
@@ -16,21 +13,17 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-import common
 from common.chain import FULL_ERROR
-from common.configuration import check_settings, config_directory
+from common.configuration import check_settings
 from common.device import keep_freed_memory
-from common.errors import AlreadyFinishedError, InputError, Interrupted, NonFiniteLossError
+from common.directories import config_directory
+from common.errors import AlreadyFinishedError, InputError
+from common.failures import DEBUG, end, one_line_errors, plainly, printable
 from common.overrides import Parts, prepared, texts_of
 from common.plan import Plan, carry_out
-from common.runs.keeper import is_first_process
 from common.runs.naming import CHANGES, changes
-from common.text import clipped, visible
 
 S = TypeVar("S")
-DEBUG = "--debug"
-OWN_PACKAGES = ("common", "kdrl", "kdseg")
-MISTAKES = (InputError, NonFiniteLossError, HydraException, OmegaConfBaseException, OSError)
 
 
 def wants_trace() -> bool:
@@ -77,7 +70,8 @@ def run(
         sweep.jobs += 1
         sweep.is_local = str(HydraConfig.get().launcher._target_).endswith(".BasicLauncher")
         # Caught here already: Hydra adds a line of its own to what leaves the job.
-        with one_line_errors(show_trace, sweep if HydraConfig.get().mode == RunMode.MULTIRUN else None):
+        fail = sweep.note if HydraConfig.get().mode == RunMode.MULTIRUN else end
+        with one_line_errors(show_trace, foreseen, fail):
             values = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
             assert isinstance(values, dict)
             _name_changes(config, values)
@@ -94,7 +88,7 @@ def run(
     # Hydra prints its own, longer messages unless it is told to raise.
     os.environ[FULL_ERROR] = "1"
     try:
-        with one_line_errors(show_trace):
+        with one_line_errors(show_trace, foreseen):
             sys.argv[1:] = prepared(sys.argv[1:], texts_of(settings, parts or {}))
             try:
                 program()
@@ -121,6 +115,17 @@ class _Sweep:
         self.failed: list[int] = []
         self.is_local = True
 
+    def note(self, error: Exception, said: str, status: int) -> None:
+        """A job's failure, after which the sweep goes on."""
+        job = " ".join(HydraConfig.get().overrides.task)
+        if isinstance(error, AlreadyFinishedError):
+            print(printable(f"finished already: {job}"), flush=True)
+            return
+        if not self.is_local:
+            raise error  # the launcher takes it to the process that waits for all jobs; to exit would kill its worker
+        print(printable(f"error: {said} (job {self.jobs}: {job})"), file=sys.stderr)
+        self.failed.append(status)
+
 
 def _name_changes(config: DictConfig, values: dict[Any, Any]) -> None:
     """Fill in what the run's default folder says of the differences to the defaults."""
@@ -130,69 +135,14 @@ def _name_changes(config: DictConfig, values: dict[Any, Any]) -> None:
         values["run_dir"] = folder.replace(CHANGES, changes(config))
 
 
-@contextlib.contextmanager
-def one_line_errors(show_trace: bool = False, sweep: _Sweep | None = None) -> Iterator[None]:
-    """Turn mistakes in the input into ``error: …`` on standard error and exit status 2 (3: non-finite loss).
-
-    Args:
-        show_trace: Whether to raise them instead.
-        sweep: Where a job of a sweep notes its failure instead of ending the program.
-    """
-    try:
-        yield
-    except Exception as error:
-        if show_trace:
-            raise
-        said = one_line(error) if isinstance(error, MISTAKES) else unforeseen(error)
-        if sweep is None:
-            if is_first_process() or not isinstance(error, NonFiniteLossError):  # which all processes see at once
-                print(_printable(f"error: {said}"), file=sys.stderr)
-            sys.exit(_status(error))
-        job = " ".join(HydraConfig.get().overrides.task)
-        if isinstance(error, AlreadyFinishedError):
-            print(_printable(f"finished already: {job}"), flush=True)
-            return
-        if not sweep.is_local:
-            raise  # the launcher takes it to the process that waits for all jobs; to exit would kill its worker
-        print(_printable(f"error: {said} (job {sweep.jobs}: {job})"), file=sys.stderr)
-        sweep.failed.append(_status(error))
-    except (Interrupted, KeyboardInterrupt) as error:
-        if show_trace and isinstance(error, KeyboardInterrupt):
-            raise
-        print(error if isinstance(error, Interrupted) else "interrupted", file=sys.stderr)
-        sys.exit(128 + (error.signal_number if isinstance(error, Interrupted) else 2))
-
-
-def _status(error: Exception) -> int:
-    if isinstance(error, NonFiniteLossError):
-        return 3
-    return 2 if isinstance(error, MISTAKES) else 1
-
-
-def _printable(text: str) -> str:
-    """Names come from folders of others, too: none steers the terminal, and none fills it."""
-    return clipped(visible(text), 2000)
-
-
-def unforeseen(error: Exception) -> str:
-    """What a library says, with the innermost of our functions that asked it."""
-    frames = traceback.extract_tb(error.__traceback__)
-    root = Path(common.__file__).parents[1]
-    ours = [frame for frame in frames if _is_ours(Path(frame.filename), root)]
-    place = f" in {Path(ours[-1].filename).relative_to(root)}, {ours[-1].name}" if ours else ""
-    said = " ".join(str(error).split()) or "no more is said"
-    return f"{type(error).__name__}{place}: {clipped(said, 500)}; run again with {DEBUG} for the traceback"
-
-
-def _is_ours(path: Path, root: Path) -> bool:
-    return path.is_relative_to(root) and path.relative_to(root).parts[0] in OWN_PACKAGES
+def foreseen(error: Exception) -> str | None:
+    """What a mistake says, Hydra's and OmegaConf's among them; see :func:`common.failures.one_line_errors`."""
+    return one_line(error) if isinstance(error, (HydraException, OmegaConfBaseException)) else plainly(error)
 
 
 def one_line(error: Exception) -> str:
     """What a Hydra or OmegaConf error says, as one line that names the value and what would do."""
     text = str(error)
-    if isinstance(error, (InputError, NonFiniteLossError)):
-        return text
     missing = re.search(r"Could not find '([^']+)'", text)
     if isinstance(error, MissingConfigException) and missing:
         group, _, value = missing.group(1).rpartition("/")

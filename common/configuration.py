@@ -20,7 +20,6 @@ from typing import Any, TypeVar
 import pydantic
 import yaml
 
-import common
 from common.arguments import check_type, hints_of, said
 from common.augkd import DataFreeWeights, Preparation
 from common.errors import InputError
@@ -42,15 +41,6 @@ PARTS: Choices = {
 
 # No configuration of ours is deeper.
 _DEEPEST = 50
-
-
-def config_directory() -> Path:
-    """The folder of the configuration files, in an installed wheel or a checkout."""
-    package = Path(common.__file__).parent
-    for folder in (package / "configs", package.parent / "configs"):
-        if folder.is_dir():
-            return folder
-    raise FileNotFoundError(f"no configs folder beside {package}; the installation is broken")
 
 
 def build(node: Mapping[str, Any], where: str, choices: Choices, **extra: Any) -> Any:

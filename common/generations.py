@@ -18,10 +18,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from common.application import DEBUG, one_line_errors
 from common.arguments import Count, Seed, check_type
 from common.chain import run_program, train_chain
 from common.errors import InputError
+from common.failures import DEBUG, one_line_errors
 
 
 def commands(

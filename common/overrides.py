@@ -17,7 +17,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
 from common.arguments import hints_of
-from common.configuration import config_directory
+from common.directories import config_directory
 from common.errors import InputError
 from common.text import shown
 

@@ -11,7 +11,7 @@ from torch import nn
 from common.procgen.constants import normalized_return
 from common.progress import TrainingBar
 from common.runs.keeper import Keeper, MakeRow
-from common.runs.weights import AVERAGED, LAST, ORACLE, VALIDATED
+from common.runs.records import AVERAGED, LAST, ORACLE, VALIDATED
 from kdrl.episodes import Part, play_part
 from kdrl.networks import PolicyLogits
 from kdrl.ppo import DistilledPPO

@@ -12,9 +12,9 @@ from common.errors import InputError
 from common.evaluation.measures import place, take
 from common.runs.folder import Run
 from common.runs.identity import Identity
-from common.runs.records import Judged
+from common.runs.records import Judged, Weights
 from common.runs.row import teacher_hashes, teacher_kind
-from common.runs.weights import Weights, choose_weights
+from common.runs.weights import choose_weights
 from kdrl.episodes import measure
 from kdrl.measures import PolicySubject
 from kdrl.networks import PolicyLogits

@@ -14,7 +14,7 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.save_util import save_to_zip_file
 
 from common.runs.folder import Run
-from common.runs.weights import Weights
+from common.runs.records import Weights
 from kdrl.buffers import FrameBuffer, IndexedRolloutBuffer
 from kdrl.restore import load_network
 

@@ -5,7 +5,7 @@ them, whose division by 255 is part of the first convolution's weights.
 """
 
 import itertools
-from typing import Any
+from typing import Any, Literal
 
 import gymnasium as gym
 import torch
@@ -13,6 +13,9 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import Tensor, nn
 
 from common.errors import InputError, choice
+
+Precision = Literal["32-true", "bf16-mixed"]
+"""As Lightning names it."""
 
 
 class _FirstConvolution(nn.Conv2d):
@@ -56,13 +59,20 @@ def _dense(convolution: nn.Module, space: gym.Space[Any], features_dim: int, poo
 class FrameExtractor(BaseFeaturesExtractor):
     """Convolutions, then one dense layer, on frames ``[B, C, H, W]`` in [0, ``scale``], best channels-last in memory.
 
-    ``pooled`` gives the dense layer the mean of each channel instead of all its pixels.
+    ``pooled`` gives the dense layer the mean of each channel instead of all its pixels. ``precision`` is that of all
+    but weights and features.
     """
 
     def __init__(
-        self, observation_space: gym.Space[Any], features_dim: int, convolution: nn.Module, pooled: bool
+        self,
+        observation_space: gym.Space[Any],
+        features_dim: int,
+        convolution: nn.Module,
+        pooled: bool,
+        precision: Precision,
     ) -> None:
         super().__init__(observation_space, features_dim)
+        self.precision = precision
         # channels_last pays on both CPU and GPU for convolutions this narrow.
         self.convolution = convolution.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.dense = _dense(convolution, observation_space, features_dim, pooled)
@@ -70,6 +80,12 @@ class FrameExtractor(BaseFeaturesExtractor):
     def forward(self, observations: Tensor) -> Tensor:
         """Features ``[B, features_dim]``."""
         frames = observations.contiguous(memory_format=torch.channels_last)
+        if self.precision == "32-true":
+            return self._features(frames)
+        with torch.autocast(frames.device.type, torch.bfloat16):
+            return self._features(frames).float()
+
+    def _features(self, frames: Tensor) -> Tensor:
         features: Tensor = self.dense(self.convolution(frames))
         return features
 
@@ -83,6 +99,7 @@ class ImpalaCNN(FrameExtractor):
         channels: Channels of the three blocks; 16, 32, 32 there.
         pooled: See :func:`policy_kwargs`.
         scale: What frames are divided by: 255 where they come as they are stored (``normalize_images=False``).
+        precision: See :func:`policy_kwargs`.
     """
 
     def __init__(
@@ -92,6 +109,7 @@ class ImpalaCNN(FrameExtractor):
         channels: tuple[int, ...] = (16, 32, 32),
         pooled: bool = False,
         scale: float = 1.0,
+        precision: Precision = "32-true",
     ) -> None:
         assert observation_space.shape is not None
         convolutions = [
@@ -99,7 +117,7 @@ class ImpalaCNN(FrameExtractor):
             *(nn.Conv2d(inputs, outputs, 3, padding=1) for inputs, outputs in itertools.pairwise(channels)),
         ]
         blocks = nn.Sequential(*map(_impala_block, convolutions))
-        super().__init__(observation_space, features_dim, blocks, pooled)
+        super().__init__(observation_space, features_dim, blocks, pooled, precision)
 
 
 class SmallCNN(FrameExtractor):
@@ -111,6 +129,7 @@ class SmallCNN(FrameExtractor):
         channels: Channels of the three convolutions.
         pooled: See :func:`policy_kwargs`.
         scale: As in :class:`ImpalaCNN`.
+        precision: See :func:`policy_kwargs`.
     """
 
     def __init__(
@@ -120,6 +139,7 @@ class SmallCNN(FrameExtractor):
         channels: tuple[int, int, int] = (16, 32, 32),
         pooled: bool = False,
         scale: float = 1.0,
+        precision: Precision = "32-true",
     ) -> None:
         assert observation_space.shape is not None
         first, second, third = channels
@@ -130,7 +150,7 @@ class SmallCNN(FrameExtractor):
             nn.ReLU(inplace=True),
             nn.Conv2d(second, third, 3, stride=2, padding=1),
         )
-        super().__init__(observation_space, features_dim, convolution, pooled)
+        super().__init__(observation_space, features_dim, convolution, pooled, precision)
 
 
 class FusedAdam(torch.optim.Adam):
@@ -143,7 +163,9 @@ class FusedAdam(torch.optim.Adam):
 EXTRACTORS: dict[str, type[FrameExtractor]] = {"impala": ImpalaCNN, "small": SmallCNN}
 
 
-def policy_kwargs(extractor: str = "small", features_dim: int = 256, pooled: bool = False) -> dict[str, Any]:
+def policy_kwargs(
+    extractor: str = "small", features_dim: int = 256, pooled: bool = False, precision: Precision = "32-true"
+) -> dict[str, Any]:
     """``policy_kwargs`` for Stable-Baselines3: the extractor, and nothing between it and the heads.
 
     Frames reach the extractor as they are stored; in an update :class:`kdrl.DistilledPPO` keeps them channels-last.
@@ -153,6 +175,8 @@ def policy_kwargs(extractor: str = "small", features_dim: int = 256, pooled: boo
         features_dim: Width of its dense layer.
         pooled: Whether that is given each channel's mean over the frame instead of all its pixels, which takes most of
             its weights away (Impoola, https://arxiv.org/abs/2503.05546).
+        precision: ``bf16-mixed`` computes the extractor in bfloat16, which pays on GPUs; not on the CPUs it was
+            measured on.
 
     Raises:
         InputError: unknown extractor, or a width below one.
@@ -162,7 +186,12 @@ def policy_kwargs(extractor: str = "small", features_dim: int = 256, pooled: boo
         raise InputError(f"network.features_dim={features_dim} must be at least 1")
     return {
         "features_extractor_class": EXTRACTORS[extractor],
-        "features_extractor_kwargs": {"features_dim": features_dim, "pooled": pooled, "scale": 255.0},
+        "features_extractor_kwargs": {
+            "features_dim": features_dim,
+            "pooled": pooled,
+            "scale": 255.0,
+            "precision": precision,
+        },
         "normalize_images": False,
         "optimizer_class": FusedAdam,
         # Procgen's protocol: linear heads on the extractor; the default would add two tanh layers.

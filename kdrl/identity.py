@@ -57,6 +57,7 @@ def identify(
                 "features_dim": settings.network.features_dim,
                 # What later versions brought, where it is not used: runs of before are of the same setting.
                 **({"pooled": True} if settings.network.pooled else {}),
+                **({} if settings.network.precision == "32-true" else {"precision": settings.network.precision}),
             },
             "budget": {"steps": settings.total_timesteps},
             "host": {

@@ -10,8 +10,7 @@ from rich.table import Table
 
 from common.procgen.constants import normalized_return
 from common.runs.items import item_key
-from common.runs.records import Judged, Record, library_versions
-from common.runs.weights import LAST
+from common.runs.records import LAST, Judged, Record, library_versions
 from kdrl.episodes import Episodes, Part
 from kdrl.settings import TrainSettings
 

@@ -12,8 +12,9 @@ from common.device import pick_device
 from common.errors import InputError
 from common.procgen import ACTION_COUNT
 from common.runs.folder import Run
+from common.runs.records import Weights
 from common.runs.teachers import Shares, load_teachers
-from common.runs.weights import Weights, choose_weights, load_weights
+from common.runs.weights import choose_weights, load_weights
 from common.teacher import Combination, Teacher
 from kdrl.networks import PolicyJudge
 from kdrl.settings import TrainSettings

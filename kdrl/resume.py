@@ -14,7 +14,7 @@ from torch import nn
 
 from common.runs.checkpoint import State, load_own_state, own_state
 from common.runs.keeper import Keeper
-from common.runs.weights import AVERAGED, LAST
+from common.runs.records import AVERAGED, LAST
 from kdrl.callbacks import Evaluation
 from kdrl.drivers import Behaviour
 from kdrl.env import ProcgenVecEnv

@@ -10,7 +10,7 @@ from common.arguments import Count, CountFromZero, Range, Seed
 from common.errors import choice
 from common.procgen import DIFFICULTIES, GAMES, LOOKS, LevelSet
 from common.runs.settings import STRICT, JudgeSettings, RunSettings
-from kdrl.extractors import policy_kwargs
+from kdrl.extractors import Precision, policy_kwargs
 
 
 def _one_of(options: Collection[str], where: str) -> AfterValidator:
@@ -43,11 +43,12 @@ class NetworkSettings:
     extractor: str
     features_dim: Annotated[int, Range(1, 2**16)]
     pooled: bool = False
+    precision: Precision = "32-true"
 
     @property
     def kwargs(self) -> dict[str, Any]:
         """For Stable-Baselines3's policies."""
-        return policy_kwargs(self.extractor, self.features_dim, self.pooled)
+        return policy_kwargs(self.extractor, self.features_dim, self.pooled, self.precision)
 
 
 @dataclass(config=STRICT, kw_only=True)

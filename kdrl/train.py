@@ -28,9 +28,9 @@ from common.runs import lifecycle
 from common.runs.folder import Run
 from common.runs.identity import Identity, digest
 from common.runs.keeper import Keeper
-from common.runs.records import Judged, Record
+from common.runs.records import AVERAGED, LAST, Judged, Record
 from common.runs.selection import Selection
-from common.runs.weights import AVERAGED, LAST, save_weights, weights_path
+from common.runs.weights import save_weights, weights_path
 from common.teacher import Teacher
 from common.terms import AuGKD
 from kdrl.anchors import student_domain

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from common.evaluation.segmentation import mean_iou
 from common.progress import TrainingBar
 from common.runs.keeper import Keeper, MakeRow
-from common.runs.weights import AVERAGED, LAST, VALIDATED
+from common.runs.records import AVERAGED, LAST, VALIDATED
 from kdseg.domains.datamodule import Part, SegmentationData
 from kdseg.module import SegmentationModule
 from kdseg.records import score_row

@@ -9,7 +9,7 @@ from torch import nn
 from common.arguments import check_type
 from common.errors import InputError
 from common.runs.folder import Run
-from common.runs.weights import Weights
+from common.runs.records import Weights
 from kdseg.domains.augmentation import normalization
 from kdseg.domains.dataset import IMAGENET_MEAN, IMAGENET_STD
 from kdseg.networks import SegmentationNetwork

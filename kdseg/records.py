@@ -12,8 +12,7 @@ from rich.table import Table
 
 from common.evaluation.segmentation import scores
 from common.runs.items import item_key
-from common.runs.records import Judged, Record, Split, library_versions
-from common.runs.weights import LAST
+from common.runs.records import LAST, Judged, Record, Split, library_versions
 from kdseg.domains.datamodule import Part, SegmentationData
 from kdseg.measure import Measured
 from kdseg.settings import TrainSettings

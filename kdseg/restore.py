@@ -9,8 +9,9 @@ from common.arguments import check_type
 from common.configuration import read_settings
 from common.errors import InputError
 from common.runs.folder import Run
+from common.runs.records import Weights
 from common.runs.teachers import Shares, load_teachers
-from common.runs.weights import Weights, choose_weights, load_weights
+from common.runs.weights import choose_weights, load_weights
 from common.teacher import Combination, Teacher
 from kdseg.domains.datamodule import SegmentationData
 from kdseg.domains.dataset import IMAGENET_MEAN, IMAGENET_STD

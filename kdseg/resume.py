@@ -10,7 +10,7 @@ import pytorch_lightning as pl
 
 from common.runs.checkpoint import State, load_own_state, own_state
 from common.runs.keeper import Keeper
-from common.runs.weights import AVERAGED, LAST
+from common.runs.records import AVERAGED, LAST
 from kdseg.callbacks import all_finite
 from kdseg.module import SegmentationModule
 

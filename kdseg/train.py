@@ -18,13 +18,14 @@ from common.distillation import Distillation
 from common.errors import NonFiniteLossError
 from common.evaluation.segmentation import mean_iou
 from common.method import METHOD_PARTS, make_distillation, teacher_paths
+from common.processes import is_first_process
 from common.runs import lifecycle
 from common.runs.folder import Run
 from common.runs.identity import Identity
-from common.runs.keeper import Keeper, is_first_process
-from common.runs.records import Judged, Record
+from common.runs.keeper import Keeper
+from common.runs.records import AVERAGED, LAST, Judged, Record
 from common.runs.selection import Selection
-from common.runs.weights import AVERAGED, LAST, weights_path
+from common.runs.weights import weights_path
 from common.teacher import CrossFittedTeacher, Teacher
 from common.terms import AuGKD
 from kdseg.anchors import student_domain

@@ -15,7 +15,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
-from common.configuration import config_directory
+from common.directories import config_directory
 
 VALUES = (
     *(

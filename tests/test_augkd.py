@@ -19,7 +19,8 @@ from common.augkd.folder import ArtefactFolder
 from common.augkd.stages import Stage
 from common.report.main import main as report
 from common.runs.folder import Run
-from common.runs.weights import LAST, weights_path
+from common.runs.records import LAST
+from common.runs.weights import weights_path
 
 Call = Callable[..., Any]
 SMALL = (

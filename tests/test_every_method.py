@@ -36,7 +36,7 @@ from benchmarks.digits.adapter import Classification, DigitNetwork
 from benchmarks.digits.domains import rotated, split
 from common.augkd import Artefact, Domain, Layout, Preparation, Sample, prepare
 from common.averaging import Averager, make_averager
-from common.configuration import config_directory
+from common.directories import config_directory
 from common.distillation import Distillation, DistillationOutput
 from common.errors import InputError
 from common.losses import kl_divergence, mean_over_valid

@@ -18,7 +18,7 @@ import kdseg.train
 from common.runs.checkpoint import Checkpoints
 from common.runs.folder import Run, Status
 from common.runs.keeper import Keeper
-from common.runs.weights import SELECTIONS
+from common.runs.records import SELECTIONS
 
 Call = Callable[..., Any]
 

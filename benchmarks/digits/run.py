@@ -33,10 +33,11 @@ from benchmarks.digits.adapter import NAME, PROVIDES, Classification, DigitNetwo
 from benchmarks.digits.domains import SEEN, TRAINED, UNSEEN, Split, rotated, split
 from benchmarks.speed import machine
 from common.averaging import WAKD
-from common.configuration import config_directory
+from common.directories import config_directory
 from common.distillation import Distillation
 from common.errors import InputError
-from common.evaluation.calibration import accuracy, calibration_counts, expected_calibration_error
+from common.evaluation.calibration import calibration_counts
+from common.evaluation.reliability import accuracy, expected_calibration_error
 from common.method import make_distillation
 from common.teacher import CrossFittedTeacher, Teacher
 from common.terms import AuGKD

@@ -20,7 +20,7 @@ from omegaconf import OmegaConf
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).parents[2])
 
-from common.configuration import config_directory
+from common.directories import config_directory
 from common.evaluation.statistics import standard_error
 
 RESULTS = Path(__file__).parent / "results"

@@ -237,7 +237,8 @@ def run_cell(name: str, cell: Cell, runs: Path, nuclei: Path | None) -> None:
     from hydra import compose, initialize_config_dir
     from omegaconf import OmegaConf
 
-    from common.configuration import check_settings, config_directory
+    from common.configuration import check_settings
+    from common.directories import config_directory
 
     grid = GRIDS[name]
     with initialize_config_dir(str(config_directory()), version_base="1.3"):

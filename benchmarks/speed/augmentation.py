@@ -7,6 +7,7 @@ begins.
 """
 
 import argparse
+import itertools
 import json
 import sys
 import time
@@ -22,7 +23,8 @@ if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).parents[2])
 
 from benchmarks.speed.machine import describe
-from benchmarks.speed.pairing import Times, configured, ratio, summary, take_turns
+from benchmarks.speed.pairing import Times, configured, figure, summary, take_turns
+from common.device import keep_freed_memory
 from kdseg.domains.dataset import Entry
 from kdseg.domains.folder import FolderData
 from kdseg.domains.presets import Preset
@@ -31,12 +33,13 @@ from kdseg.networks import create_network
 RESULTS = Path(__file__).parent / "results" / "augmentation.json"
 NUCLEI = Path(__file__).parents[2] / "tests" / "data" / "nuclei"
 CROP, BATCH, WORKERS = 128, 8, 2
+AUGMENTED = (*get_args(Preset), "colour, clean view")
 
 
 class Steps:
     """Training steps on batches that workers make ready; a turn is ``steps`` of them."""
 
-    def __init__(self, augmentation: Any, clean: bool, steps: int) -> None:
+    def __init__(self, augmentation: Any, clean: bool, steps: int, kept: bool = False) -> None:
         torch.manual_seed(0)
         network = OmegaConf.to_container(configured("kdseg", "data=nuclei").network)
         assert isinstance(network, dict)
@@ -49,6 +52,8 @@ class Steps:
         if clean:
             self.data.train_dataset.show_clean()
         self.steps, self.batches = steps, self._endless()
+        if kept:
+            self.batches = itertools.repeat(next(self.batches))
 
     def _endless(self) -> Iterator[Entry]:
         loader = self.data.train_dataloader()
@@ -69,14 +74,18 @@ class Steps:
 
 
 def measure(rounds: int = 5, steps: int = 40) -> dict[str, Any]:
-    """Ratios of a step's time to that without augmentation, by contestant."""
+    """Ratios of a step's time to that without augmentation, by contestant; and what a step would be less, as a share,
+    if batches of ``colour_invert`` came from memory (``loading``)."""
     torch.set_num_threads(1)
+    keep_freed_memory()
     players = {"none": Steps([], False, steps)}
     players |= {name: Steps(name, False, steps) for name in get_args(Preset)}
     players["colour, clean view"] = Steps("colour", True, steps)
+    players["one batch again and again"] = Steps("colour_invert", False, steps, kept=True)
     wall, _ = take_turns(players, rounds)
-    ratios = {name: ratio(seconds, wall["none"]) for name, seconds in wall.items() if name != "none"}
-    return {"seconds": summary(wall), "ratios": ratios}
+    loading = figure(1 - wall["one batch again and again"] / wall["colour_invert"])
+    ratios = {name: figure(seconds / wall["none"]) for name, seconds in wall.items() if name in AUGMENTED}
+    return {"seconds": summary(wall), "ratios": ratios, "loading": loading}
 
 
 def main() -> None:

@@ -1,6 +1,6 @@
-"""Ratios of running times that survive a busy machine: the contestants take turns in one process."""
+"""Figures of running times that survive a busy machine: contestants take turns."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -8,12 +8,14 @@ from hydra import compose, initialize_config_dir
 from numpy.typing import NDArray
 from omegaconf import DictConfig
 
-from common.configuration import config_directory
+from common.directories import config_directory
 
 # A turn: does its work and returns the seconds that count, on the wall's clock and of this process's processor time.
 Times = tuple[float, float]
 Turn = Callable[[], Times]
 Seconds = NDArray[np.float64]
+Result = dict[str, Any]
+"""What was measured: ``value`` is its median over ``rounds``, ``low`` and ``high`` the quartiles; and facts beside."""
 
 
 def take_turns(
@@ -36,10 +38,10 @@ def take_turns(
     return wall, processor
 
 
-def ratio(ours: Seconds, theirs: Seconds, prefix: str = "") -> dict[str, float]:
-    """Median over rounds of the paired ratio, and its quartiles, under names that begin with ``prefix``."""
-    low, median, high = np.percentile(ours / theirs, [25, 50, 75])
-    return {f"{prefix}ratio": float(median), f"{prefix}ratio_low": float(low), f"{prefix}ratio_high": float(high)}
+def figure(values: Sequence[float] | Seconds) -> Result:
+    """Median of a figure over rounds and its quartiles."""
+    low, median, high = np.percentile(values, [25, 50, 75])
+    return {"value": float(median), "low": float(low), "high": float(high), "rounds": len(values)}
 
 
 def configured(task: str, *overrides: str) -> DictConfig:

@@ -1,42 +1,45 @@
 """What does distillation cost beside stock Stable-Baselines3 PPO, in time and in peak memory?
 
-Stock: ``stable_baselines3.PPO``. Ours: ``DistilledPPO`` with the method ``kddg_sdd`` and a teacher of the
-student's size. Both play CoinRun through the same environment classes with the same policy and the settings
-of ``configs/kdrl/train.yaml``, and take turns in one process: a turn is one rollout and its update.
+Contestants, each in a process of its own, take turns at one rollout and its update on CoinRun with the settings of
+``configs/kdrl/train.yaml``:
 
-Peak memory is a process's high-water mark, so each has a process of its own: same seed, same steps.
-Run: ``python -m benchmarks.speed.ppo [--network impala]``.
+- ``stock``: ``stable_baselines3.PPO`` as users write it (``plain.py``);
+- ``exact``: ``DistilledPPO`` of the same environment and network without a method, which trains bit for bit alike;
+- ``erm`` and ``kddg_sdd``: as ``kdrl-train`` makes them; the teacher is of the student's size;
+- ``ppd``: ``ProximalPolicyDistillation`` of ``sb3_distill``, with the same teacher as stock PPO would have it, where a
+  checkout of github.com/spiglerg/sb3_distill is given.
+
+Run: ``python -m benchmarks.speed.ppo [--network impala] [--rival DIR]``.
 """
 
 import argparse
 import json
-import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 from omegaconf import OmegaConf
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.policies import ActorCriticCnnPolicy
 
-from benchmarks.speed.pairing import Times, configured, ratio, summary, take_turns
+from benchmarks.speed.contest import Contestant, Told, serve
+from benchmarks.speed.pairing import Result, configured, figure, summary, take_turns
+from benchmarks.speed.plain import Pictures, plain_kwargs
 from common.configuration import check_settings
+from common.device import keep_freed_memory
 from common.method import make_distillation
 from common.teacher import Teacher
-from kdrl.extractors import policy_kwargs
 from kdrl.networks import PolicyLogits
+from kdrl.ppo import DistilledPPO
 from kdrl.settings import TrainSettings
 from kdrl.train import make_env, make_model
 
-ROOT = Path(__file__).parents[2]
-MIB = 2**20
+CONTESTANTS = ("stock", "exact", "erm", "kddg_sdd")
 
 
-class _Clock(BaseCallback):
+class Clock(BaseCallback):
     """Notes when a rollout is complete: what is left of the turn is the update."""
 
     def __init__(self) -> None:
@@ -54,23 +57,28 @@ class Player:
     """A model in its own environment; a turn is one rollout and its update."""
 
     def __init__(self, model: PPO) -> None:
-        self.model = model
-        self.clock = _Clock()
-        self.updates: list[float] = []
+        self.model, self.clock = model, Clock()
 
-    def turn(self) -> Times:
+    def turn(self) -> Told:
         model = self.model
-        start, processor_start = time.perf_counter(), time.process_time()
+        start, processor = time.perf_counter(), time.process_time()
         model.learn(model.n_steps * model.n_envs, callback=self.clock, reset_num_timesteps=False)
         if model.device.type == "cuda":
             torch.cuda.synchronize()
         end = time.perf_counter()
-        self.updates.append(end - self.clock.rollout_ended)
-        return end - start, time.process_time() - processor_start
+        return {
+            "seconds": end - start,
+            "processor": time.process_time() - processor,
+            "update": end - self.clock.rollout_ended,
+            "peak": _peak(model.device),
+        }
 
 
-def settings(network: str, device: str, environments: int, steps: int | None) -> TrainSettings:
-    overrides = [f"network={network}", "method=kddg_sdd", f"device={device}", f"env.num_envs={environments}"]
+def settings(
+    method: str, network: str = "small", device: str = "cpu", environments: int = 64, steps: int | None = None
+) -> TrainSettings:
+    """Those of ``kdrl-train``; ``steps`` are an environment's in a rollout (default: as configured)."""
+    overrides = [f"network={network}", f"method={method}", f"device={device}", f"env.num_envs={environments}"]
     if steps is not None:
         # As many minibatches a rollout as Procgen's settings have.
         overrides += [f"ppo.n_steps={steps}", f"ppo.batch_size={environments * steps // 8}"]
@@ -78,116 +86,92 @@ def settings(network: str, device: str, environments: int, steps: int | None) ->
     return check_settings(config, TrainSettings)
 
 
-def make_stock(chosen: TrainSettings, seed: int) -> PPO:
-    network = policy_kwargs(chosen.network.extractor, chosen.network.features_dim)
-    venv = make_env(chosen)
-    return PPO("CnnPolicy", venv, policy_kwargs=network, seed=seed, device=chosen.device, **chosen.ppo)
+def make_plain(chosen: TrainSettings, kind: type[PPO] = PPO) -> PPO:
+    """PPO of a class as users write it."""
+    network = plain_kwargs(chosen.network.extractor, chosen.network.features_dim)
+    venv = Pictures(make_env(chosen))
+    return kind("CnnPolicy", venv, policy_kwargs=network, seed=chosen.seed, device=chosen.device, **chosen.ppo)
 
 
-def make_distilled(chosen: TrainSettings) -> PPO:
-    venv = make_env(chosen)
-    network = policy_kwargs(chosen.network.extractor, chosen.network.features_dim)
+def make_ours(chosen: TrainSettings) -> DistilledPPO:
+    """PPO as ``kdrl-train`` makes it."""
+    venv, network = make_env(chosen), chosen.network.kwargs
     # Its weights do not matter to a clock.
     like_student = ActorCriticCnnPolicy(venv.observation_space, venv.action_space, lambda _: 0.0, **network)  # type: ignore[arg-type]
     distillation, _ = make_distillation(chosen.method, Teacher([PolicyLogits(like_student)]), [])
     return make_model(chosen, venv, distillation)
 
 
+def make_rival(chosen: TrainSettings, checkout: Path) -> PPO:
+    """``sb3_distill``'s, of a checkout."""
+    sys.path.append(str(checkout))
+    from sb3_distill import ProximalPolicyDistillation  # type: ignore[import-not-found]
+
+    model = make_plain(chosen, ProximalPolicyDistillation)
+    model.set_teacher(make_plain(chosen), distill_lambda=1.0)  # type: ignore[attr-defined]
+    return model
+
+
+def make(name: str, chosen: TrainSettings, rival: Path | None) -> PPO:
+    """A contestant's model."""
+    if name in ("stock", "exact"):
+        return make_plain(chosen, PPO if name == "stock" else DistilledPPO)
+    if name == "ppd":
+        assert rival is not None
+        return make_rival(chosen, rival)
+    keep_freed_memory()  # as every program does
+    return make_ours(chosen)
+
+
 def measure(
-    rounds: int = 4, steps: int | None = None, network: str = "small", device: str = "cpu", environments: int = 64
-) -> dict[str, Any]:
-    """Interleave ``rounds`` iterations of both, of ``steps`` steps an environment (default: as configured).
-
-    ``ratio`` is our time over stock time of rollout and update together, ``update_ratio`` of the update alone.
-    """
-    chosen = settings(network, device, environments, steps)
-    stock, distilled = Player(make_stock(chosen, chosen.seed)), Player(make_distilled(chosen))
-    seconds, processor = take_turns({"stock": stock.turn, "distilled": distilled.turn}, rounds)
-    updates = {"stock": np.array(stock.updates[-rounds:]), "distilled": np.array(distilled.updates[-rounds:])}
-    for player in (stock, distilled):
-        player.model.env.close()  # type: ignore[union-attr]
-    count = environments * int(chosen.ppo["n_steps"])
-    return {
-        "network": network,
-        "device": str(stock.model.device),
-        "environments": environments,
-        "steps_per_environment": int(chosen.ppo["n_steps"]),
-        "batch_size": int(chosen.ppo["batch_size"]),
-        "method": "kddg_sdd",
-        "rounds": rounds,
-        "stock_steps_per_second": count / summary(seconds)["stock"],
-        "distilled_steps_per_second": count / summary(seconds)["distilled"],
-        "stock_update_seconds": summary(updates)["stock"],
-        "distilled_update_seconds": summary(updates)["distilled"],
-        **ratio(seconds["distilled"], seconds["stock"]),
-        **ratio(updates["distilled"], updates["stock"], "update_"),
-        **ratio(processor["distilled"], processor["stock"], "processor_"),
-    }
-
-
-def measure_memory(
-    iterations: int = 1,
-    repeats: int = 3,
-    steps: int | None = None,
+    rounds: int = 5,
     network: str = "small",
     device: str = "cpu",
     environments: int = 64,
-) -> dict[str, Any]:
-    """Peak memory of ``iterations`` iterations, each model in ``repeats`` processes of its own.
-
-    ``ratio`` compares whole peaks (what a machine must have); ``added_ratio`` only what came on top of the
-    imported libraries, which is the stricter figure. On a GPU both are of the memory torch allocated there.
-    """
-    peaks: dict[str, list[dict[str, float]]] = {"stock": [], "distilled": []}
-    for _ in range(repeats):
-        started = {name: _start(name, iterations, steps, network, device, environments) for name in peaks}
-        for name, process in started.items():
-            out, _ = process.communicate()
-            if process.returncode:
-                raise RuntimeError(f"the process that measures {name} ended with status {process.returncode}")
-            peaks[name].append(json.loads(out.splitlines()[-1]))
-    whole = {name: np.array([peak["peak"] for peak in each]) for name, each in peaks.items()}
-    added = {name: np.array([peak["peak"] - peak["before"] for peak in each]) for name, each in peaks.items()}
-    return {
+    steps: int | None = None,
+    rival: Path | None = None,
+    names: tuple[str, ...] = CONTESTANTS,
+) -> dict[str, Result]:
+    """Every contestant over ``stock``, and over ``ppd`` where it plays; ``memory`` of whole processes at their peak."""
+    names = (*names, *(["ppd"] if rival is not None else []))
+    options = [f"--network={network}", f"--device={device}", f"--environments={environments}"]
+    options += [] if steps is None else [f"--steps={steps}"]
+    options += [] if rival is None else [f"--rival={rival}"]
+    players = {name: Contestant("benchmarks.speed.ppo", f"--contestant={name}", *options) for name in names}
+    seconds, _ = take_turns({name: player.turn for name, player in players.items()}, rounds)
+    for player in players.values():
+        player.close()
+    chosen = settings("kddg_sdd", network, device, environments, steps)
+    facts = {
         "network": network,
         "device": device,
         "environments": environments,
-        "iterations": iterations,
-        "rounds": repeats,
-        "stock_mib": summary(whole)["stock"] / MIB,
-        "distilled_mib": summary(whole)["distilled"] / MIB,
-        **ratio(whole["distilled"], whole["stock"]),
-        **ratio(added["distilled"], added["stock"], "added_"),
+        "steps_per_environment": int(chosen.ppo["n_steps"]),
+        "batch_size": int(chosen.ppo["batch_size"]),
+        "seconds": summary(seconds),
+        "update_seconds": {
+            name: sorted(told["update"] for told in player.told[1:])[rounds // 2] for name, player in players.items()
+        },
+        "peak_mib": {name: player.told[-1]["peak"] / 2**20 for name, player in players.items()},
     }
+    found = {name: figure(seconds[name] / seconds["stock"]) for name in names if name != "stock"}
+    if rival is not None:
+        found["kddg_sdd/ppd"] = figure(seconds["kddg_sdd"] / seconds["ppd"])
+    peaks = facts["peak_mib"]
+    assert isinstance(peaks, dict)
+    found["memory"] = figure([peaks["kddg_sdd"] / peaks["stock"]])
+    return {name: {**result, **facts} for name, result in found.items()}
 
 
-def _start(
-    name: str, iterations: int, steps: int | None, network: str, device: str, environments: int
-) -> subprocess.Popen[str]:
-    arguments = [f"--peak={name}", f"--rounds={iterations}", f"--network={network}", f"--device={device}"]
-    arguments += [f"--environments={environments}", *([] if steps is None else [f"--steps={steps}"])]
-    command = [sys.executable, "-m", "benchmarks.speed.ppo", *arguments]
-    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
-
-
-def peak(name: str, iterations: int, chosen: TrainSettings) -> dict[str, float]:
-    """Run in a process of its own: bytes before anything was made and at most since."""
-    before = _memory("VmRSS")
-    model = make_stock(chosen, chosen.seed) if name == "stock" else make_distilled(chosen)
-    player = Player(model)
-    for _ in range(iterations):
-        player.turn()
-    if model.device.type == "cuda":
-        return {"before": 0.0, "peak": float(torch.cuda.max_memory_allocated())}
-    return {"before": before, "peak": _memory("VmHWM")}
-
-
-def _memory(field: str) -> float:
-    """Bytes of this process as Linux counts them; getrusage would add what the parent had when it forked."""
+def _peak(device: torch.device) -> float:
+    """Bytes at most so far: of this process as Linux counts them, or of a GPU as torch allocated them."""
+    if device.type == "cuda":
+        return float(torch.cuda.max_memory_allocated(device))
+    # Not getrusage: it would add what the parent had when it forked.
     for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(f"{field}:"):
+        if line.startswith("VmHWM:"):
             return float(line.split()[1]) * 1024
-    raise RuntimeError(f"no {field} in /proc/self/status")
+    raise RuntimeError("no VmHWM in /proc/self/status")
 
 
 def main() -> None:
@@ -196,16 +180,18 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--environments", type=int, default=64)
     parser.add_argument("--steps", type=int, help="steps an environment in a rollout; default: as configured")
-    parser.add_argument("--rounds", type=int, default=4)
-    parser.add_argument("--peak", choices=["stock", "distilled"], help="measure only this one's memory, as JSON")
-    options = parser.parse_args()
-    if options.peak:
-        chosen = settings(options.network, options.device, options.environments, options.steps)
-        print(json.dumps(peak(options.peak, options.rounds, chosen)))
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rival", type=Path, help="a checkout of sb3_distill")
+    parser.add_argument("--contestant", choices=[*CONTESTANTS, "ppd"], help=argparse.SUPPRESS)
+    options = vars(parser.parse_args())
+    name = options.pop("contestant")
+    if name is None:
+        print(json.dumps(measure(**options), indent=1))
         return
-    shared = {key: getattr(options, key) for key in ("steps", "network", "device", "environments")}
-    print(json.dumps(measure(options.rounds, **shared), indent=2))
-    print(json.dumps(measure_memory(**shared), indent=2))
+    options.pop("rounds")
+    rival: Path | None = options.pop("rival")
+    chosen = settings("erm" if name == "erm" else "kddg_sdd", **options)
+    serve(Player(make(name, chosen, rival)).turn)
 
 
 if __name__ == "__main__":

@@ -2,12 +2,10 @@
 
 Run: ``python benchmarks/speed/run.py``. A ratio is a median of paired ratios, so others on the machine do not bias it,
 but they widen its spread; a verdict on a busy machine is worth little where the quartiles straddle the target.
-``processor`` is the same ratio in processor time, which does not count waiting for a core; use it with ``--threads 1``.
 """
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -21,66 +19,93 @@ if __name__ == "__main__":
     # Found from the checkout's root, also when kdshift is installed elsewhere.
     sys.path[0] = str(Path(__file__).parents[2])
 
-from benchmarks.speed import machine, ppo, segmentation, vec_env
+from benchmarks.speed import augmentation, machine, play, ppo, segmentation, startup, vec_env
+from benchmarks.speed.pairing import Result
 
-# Question: (where its figure is, whether it must stay at or below the target, target).
-TARGETS: dict[str, tuple[str, bool, float]] = {
-    "ProcgenVecEnv over the bare engine, steps/s": ("vec_env", False, 0.9),
-    "PPO iteration, kddg_sdd over stock, time": ("ppo", True, 1.15),
-    "PPO process, kddg_sdd over stock, peak memory": ("ppo_memory", True, 1.05),
-    "segmentation step, kddg_sdd over plain + teacher, time": ("segmentation", True, 1.05),
-    "the same with a ResNet-34 U-Net": ("segmentation_large", True, 1.05),
+# Question: (its measurement and figure, whether it must stay at or below the target, target).
+TARGETS: dict[str, tuple[str, str, bool, float]] = {
+    "PPO rollout + update, `kddg_sdd` / stock": ("ppo", "kddg_sdd", True, 0.8),
+    "PPO rollout + update, `kddg_sdd` / stock, IMPALA": ("impala", "kddg_sdd", True, 0.65),
+    "PPO rollout + update, `kddg_sdd` / `sb3_distill`'s PPD": ("ppo", "kddg_sdd/ppd", True, 0.3),
+    "PPO rollout + update, `erm` / stock": ("ppo", "erm", True, 0.7),
+    "PPO rollout + update, bit-identical path / stock": ("ppo", "exact", True, 1.0),
+    "PPO process, `kddg_sdd` / stock, peak memory": ("ppo", "memory", True, 1.05),
+    "ProcgenVecEnv / bare engine, steps/s": ("vec_env", "", False, 0.97),
+    "collecting rollouts, share outside engine and network": ("rollouts", "", True, 0.1),
+    "policy evaluation, 1,000 episodes / engine + network": ("evaluation", "", True, 1.15),
+    "segmentation step, `kddg_sdd` / plain + teacher": ("segmentation", "", True, 1.08),
+    "segmentation step, `kddg_sdd` / plain + teacher, ResNet-34 U-Net": ("segmentation_large", "", True, 1.02),
+    "loading's share of a segmentation step, `colour_invert`": ("augmentation", "loading", True, 0.1),
+    "`import kdrl`, seconds": ("startup", "import kdrl", True, 3.0),
+    "`kdrl-train --help`, seconds": ("startup", "kdrl-train --help", True, 2.0),
 }
 # Smallest sizes that still run every line.
 QUICK: dict[str, dict[str, Any]] = {
-    "vec_env": {"rounds": 2, "steps": 10},
     "ppo": {"rounds": 1, "steps": 8, "environments": 8},
-    "ppo_memory": {"iterations": 1, "repeats": 1, "steps": 8, "environments": 8},
+    "impala": {"rounds": 1, "steps": 8, "environments": 8},
+    "vec_env": {"rounds": 2, "steps": 10},
+    "rollouts": {"rounds": 1, "steps": 8, "environments": 8},
+    "evaluation": {"rounds": 1, "episodes": 4, "environments": 4},
     "segmentation": {"rounds": 1, "steps": 1, "size": 32, "batch_size": 2},
     "segmentation_large": {"rounds": 1, "steps": 1, "size": 32, "batch_size": 2},
+    "augmentation": {"rounds": 1, "steps": 1},
+    "startup": {"rounds": 1, "names": ["kdrl-train --help"]},
 }
+IMPALA = {"network": "impala", "steps": 32, "names": ("stock", "kddg_sdd")}
 
 
 def measure_all(
-    device: str, quick: bool = False, policy_network: str = "small", segmentation_options: dict[str, Any] | None = None
-) -> dict[str, dict[str, Any]]:
+    device: str, quick: bool = False, rival: Path | None = None, segmentation_options: dict[str, Any] | None = None
+) -> dict[str, Any]:
     """Every measurement's result by its name in :data:`QUICK`; progress goes to standard error."""
-    policy = {"network": policy_network, "device": device}
     measurements: dict[str, tuple[Callable[..., dict[str, Any]], dict[str, Any]]] = {
+        "ppo": (ppo.measure, {"device": device, "rival": rival}),
+        "impala": (ppo.measure, {"device": device, **IMPALA}),
         "vec_env": (vec_env.measure, {}),
-        "ppo": (ppo.measure, policy),
-        "ppo_memory": (ppo.measure_memory, policy),
+        "rollouts": (play.measure_rollouts, {}),
+        "evaluation": (play.measure_evaluation, {}),
         "segmentation": (segmentation.measure, {"device": device, **(segmentation_options or {})}),
-        "segmentation_large": (segmentation.measure, {"device": device, "network": "unet", "rounds": 3, "steps": 2}),
+        "segmentation_large": (segmentation.measure, {"device": device, "network": "unet", "rounds": 5, "steps": 2}),
+        "augmentation": (augmentation.measure, {}),
+        "startup": (startup.measure, {}),
     }
-    results: dict[str, dict[str, Any]] = {}
+    results: dict[str, Any] = {}
     for name, (measure, options) in measurements.items():
         print(f"measuring {name} …", file=sys.stderr, flush=True)
         results[name] = measure(**(options | (QUICK[name] if quick else {})))
     return results
 
 
-def verdict(result: dict[str, Any], at_most: bool, target: float) -> str:
-    met = result["ratio"] <= target if at_most else result["ratio"] >= target
-    clear = result["ratio_low"] > target or result["ratio_high"] < target
+def found(results: dict[str, Any], name: str, part: str) -> Result | None:
+    """A question's figure, or ``None`` where it was not measured, as where no rival is given."""
+    figure: Result | None = results[name] if not part else results[name].get(part)
+    return figure
+
+
+def verdict(result: Result, at_most: bool, target: float) -> str:
+    met = result["value"] <= target if at_most else result["value"] >= target
+    clear = result["low"] > target or result["high"] < target
     return ("met" if met else "missed") + ("" if clear else ", within the spread")
 
 
-def table(results: dict[str, dict[str, Any]], device: str) -> Table:
+def rows(results: dict[str, Any]) -> list[tuple[str, ...]]:
+    """Every question with its figure, quartiles, rounds, target and verdict."""
+    lines = []
+    for question, (name, part, at_most, target) in TARGETS.items():
+        if (result := found(results, name, part)) is not None:
+            spread = f"{result['low']:.3f} – {result['high']:.3f}"
+            bound = f"{'≤' if at_most else '≥'} {target}"
+            judged = verdict(result, at_most, target)
+            lines.append((question, f"{result['value']:.3f}", spread, str(result["rounds"]), bound, judged))
+    return lines
+
+
+def table(results: dict[str, Any], device: str) -> Table:
     lines = Table(title=f"Speed on {machine.device_name(device)}", title_justify="left")
-    for heading in ("question", "ratio", "quartiles", "processor", "rounds", "target", "verdict"):
+    for heading in ("question", "figure", "quartiles", "rounds", "target", "verdict"):
         lines.add_column(heading, justify="left" if heading in ("question", "verdict") else "right")
-    for question, (name, at_most, target) in TARGETS.items():
-        result = results[name]
-        lines.add_row(
-            question,
-            f"{result['ratio']:.3f}",
-            f"{result['ratio_low']:.3f} – {result['ratio_high']:.3f}",
-            f"{result['processor_ratio']:.3f}" if "processor_ratio" in result else "",
-            str(result["rounds"]),
-            f"{'≤' if at_most else '≥'} {target}",
-            verdict(result, at_most, target),
-        )
+    for row in rows(results):
+        lines.add_row(*row)
     return lines
 
 
@@ -89,8 +114,7 @@ def main() -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument("--out", type=Path, help="a JSON file; default: results/ beside this file, by device")
     parser.add_argument("--quick", action="store_true", help="only see that everything runs; the figures mean nothing")
-    parser.add_argument("--threads", type=int, help="torch's threads; default: its own choice")
-    parser.add_argument("--policy-network", default="small", choices=["small", "impala"])
+    parser.add_argument("--rival", type=Path, help="a checkout of github.com/spiglerg/sb3_distill to measure as well")
     parser.add_argument("--segmentation-network", default="unet_small", help="a file of configs/network")
     parser.add_argument("--size", type=int, default=96, help="side of the segmentation crops")
     parser.add_argument("--precision", default="32-true", help="of segmentation, as Lightning's Trainer names it")
@@ -98,20 +122,16 @@ def main() -> None:
     device = options.device
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    if options.threads:
-        torch.set_num_threads(options.threads)
-        os.environ["OMP_NUM_THREADS"] = str(options.threads)  # for the processes whose memory is measured
     described = machine.describe(device)
     chosen = {"network": options.segmentation_network, "size": options.size, "precision": options.precision}
-    results = measure_all(device, options.quick, options.policy_network, chosen if not options.quick else None)
-    targets = {name: {"at_most" if at_most else "at_least": target} for name, at_most, target in TARGETS.values()}
+    results = measure_all(device, options.quick, options.rival, chosen if not options.quick else None)
     Console().print(table(results, device))
     out = options.out or Path(__file__).parent / "results" / f"{machine.slug(device)}.json"
     if options.quick and not options.out:
         return  # nothing worth keeping
     out.parent.mkdir(parents=True, exist_ok=True)
-    written = {"machine": described, "targets": targets, "results": results}
-    out.write_text(json.dumps(written, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    written = {"machine": described, "results": results}
+    out.write_text(json.dumps(written, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     print(f"written to {out}")
 
 

@@ -22,7 +22,8 @@ from omegaconf import OmegaConf
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from benchmarks.speed.pairing import Seconds, Times, configured, ratio, summary, take_turns
+from benchmarks.speed.pairing import Result, Seconds, Times, configured, figure, summary, take_turns
+from common.device import keep_freed_memory
 from common.distillation import Distillation
 from common.method import make_distillation
 from common.teacher import Teacher
@@ -129,12 +130,13 @@ def measure(
     classes: int = 2,
     device: str = "cpu",
     precision: str = "32-true",
-) -> dict[str, Any]:
+) -> Result:
     """Interleave ``rounds`` turns of ``steps`` steps of each contestant, in both memory layouts.
 
-    ``ratio`` is the distilled step over plain step + teacher forward, channels last (the configured default);
+    The figure is the distilled step over plain step + teacher forward, channels last (the configured default);
     ``contiguous`` holds the same without; ``channels_last_gain`` is the contiguous over the channels-last step.
     """
+    keep_freed_memory()  # as every program does
     composed = configured("kdseg", "data=folder", f"network={network}", "method=kddg_sdd")
     config = {key: OmegaConf.to_container(composed[key], resolve=True) for key in ("network", "method", "optimizer")}
     arguments: Any = config["network"]
@@ -160,11 +162,11 @@ def measure(
         layout: {
             **{f"{name}_milliseconds": 1e3 * value for name, value in summary(_of(seconds, layout)).items()},
             **_over_parts(_of(seconds, layout)),
-            **_over_parts(_of(processor, layout), "processor_"),
+            "processor": _over_parts(_of(processor, layout)),
         }
         for layout in benches
     }
-    gain = ratio(seconds["contiguous/distilled"], seconds["channels_last/distilled"])
+    gain = figure(seconds["contiguous/distilled"] / seconds["channels_last/distilled"])
     return {
         "network": network,
         "size": size,
@@ -173,7 +175,6 @@ def measure(
         "device": device,
         "precision": precision,
         "method": "kddg_sdd",
-        "rounds": rounds,
         "steps_per_round": steps,
         **layouts["channels_last"],
         "contiguous": layouts["contiguous"],
@@ -185,8 +186,8 @@ def _of(seconds: dict[str, Seconds], layout: str) -> dict[str, Seconds]:
     return {key.split("/")[1]: values for key, values in seconds.items() if key.startswith(layout)}
 
 
-def _over_parts(seconds: dict[str, Seconds], prefix: str = "") -> dict[str, float]:
-    return ratio(seconds["distilled"], seconds["plain_with_teacher"], prefix)
+def _over_parts(seconds: dict[str, Seconds]) -> Result:
+    return figure(seconds["distilled"] / seconds["plain_with_teacher"])
 
 
 @contextlib.contextmanager

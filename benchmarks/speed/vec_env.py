@@ -5,12 +5,14 @@ Both play CoinRun with 64 environments in one process, taking turns round by rou
 else the machine does falls on both. Run: ``python -m benchmarks.speed.vec_env``.
 """
 
+import json
 import time
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from benchmarks.speed.pairing import Result, figure
 from common.procgen.engine import default_threads, import_engine
 from kdrl.env import ProcgenVecEnv
 
@@ -24,10 +26,10 @@ def _timed(step: Callable[[np.ndarray], Any], actions: np.ndarray) -> float:
     return time.perf_counter() - start
 
 
-def measure(rounds: int = 20, steps: int = 100, game: str = "coinrun") -> dict[str, Any]:
+def measure(rounds: int = 20, steps: int = 100, game: str = "coinrun") -> Result:
     """Interleave ``rounds`` rounds of ``steps`` steps each and return speeds in environment steps a second.
 
-    ``ratio`` is the median over rounds of bare time over our time, ``ratio_low`` and ``ratio_high`` its quartiles.
+    The figure is bare time over our time.
     """
     threads = default_threads(ENVIRONMENTS)
     bare = import_engine().ProcgenGym3Env(
@@ -55,30 +57,20 @@ def measure(rounds: int = 20, steps: int = 100, game: str = "coinrun") -> dict[s
         for player in order:
             seconds[player].append(_timed(players[player], actions[number]))
     bare_seconds, our_seconds = (np.array(each[1:]) for each in seconds)  # the first round warms up
-    low, median, high = np.percentile(bare_seconds / our_seconds, [25, 50, 75])
     count = ENVIRONMENTS * steps
     return {
         "game": game,
         "environments": ENVIRONMENTS,
         "threads": threads,
-        "rounds": rounds,
         "steps_per_round": steps,
         "bare_steps_per_second": float(count / np.median(bare_seconds)),
         "our_steps_per_second": float(count / np.median(our_seconds)),
-        "ratio": float(median),
-        "ratio_low": float(low),
-        "ratio_high": float(high),
+        **figure(bare_seconds / our_seconds),
     }
 
 
 def main() -> None:
-    result = measure()
-    print(f"{result['game']}, {result['environments']} environments, {result['threads']} threads")
-    print(f"  bare engine    {result['bare_steps_per_second']:9.0f} steps/s")
-    print(f"  ProcgenVecEnv  {result['our_steps_per_second']:9.0f} steps/s")
-    print(
-        f"  ratio          {result['ratio']:9.3f}  (quartiles {result['ratio_low']:.3f} to {result['ratio_high']:.3f})"
-    )
+    print(json.dumps(measure(), indent=1))
 
 
 if __name__ == "__main__":

@@ -21,7 +21,6 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import pydantic
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from pydantic import Field
 from safetensors import SafetensorError
@@ -157,12 +156,14 @@ class ArtefactFolder:
             raise InputError(f"{path} does not hold the networks that are asked for ({reason})") from error
         check_finite(tensors, path)
 
-    def keep_measured(self, measured: Mapping[str, float], samples: Mapping[str, NDArray[Any]], figure: Figure) -> None:
-        """Write what was measured at the end, and the samples."""
+    def keep_measured(self, measured: Mapping[str, float], samples: Mapping[str, NDArray[Any]]) -> None:
+        """Write what was measured at the end, and the samples with their picture."""
+        from common.report.samples import draw  # a second of every program's start, for what few need
+
         content, picture = io.BytesIO(), io.BytesIO()
         np.savez_compressed(content, **dict(samples))  # type: ignore[arg-type]
         write_atomically(self.path / "samples.npz", lambda path: path.write_bytes(content.getvalue()))
-        figure.savefig(picture, format="png", dpi=100)
+        draw(samples).savefig(picture, format="png", dpi=100)
         write_atomically(self.path / "samples.png", lambda path: path.write_bytes(picture.getvalue()))
         self._write(dataclasses.replace(self._facts(), measured=dict(measured)))
 

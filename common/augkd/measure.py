@@ -1,11 +1,10 @@
-"""What an artefact does to samples of the student's domain, in numbers and in pictures."""
+"""What an artefact does to samples of the student's domain."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -13,10 +12,9 @@ from common.augkd.artefact import Artefact
 from common.augkd.losses import Uncertainty, uncertainty
 from common.augkd.stages import Sample
 from common.losses import mean_over_valid
+from common.runs.items import PANELS
 from common.teacher import Teacher
 
-PANELS = ("real", "before the anchor", "after the anchor", "generated")
-"""A sample x, ``G(z)`` of its latent, ``G(z')`` of its anchored one, and ``G`` of noise."""
 SHOWN = 8
 
 
@@ -24,7 +22,7 @@ SHOWN = 8
 def measure(
     artefact: Artefact, teacher: Teacher, samples: Iterable[Sample], kind: Uncertainty
 ) -> tuple[dict[str, float], dict[str, NDArray[Any]]]:
-    """The teacher's uncertainty, confidence and agreement with the labels on each of :data:`PANELS`.
+    """The teacher's uncertainty, confidence and agreement with the labels on each of :data:`common.runs.items.PANELS`.
 
     Returns:
         ``<measure>/<panel>`` → mean over samples and valid positions, and of the first minibatch ``images``, uint8
@@ -67,20 +65,3 @@ def _visible(artefact: Artefact, inputs: Tensor) -> NDArray[np.uint8]:
     scaled = ((inputs - artefact.generator.low) / artefact.generator.span).clamp(0, 1) * 255
     colours = scaled[:, :3] if scaled.shape[1] >= 3 else scaled[:, :1].expand(-1, 3, -1, -1)
     return colours.round().byte().permute(0, 2, 3, 1).cpu().numpy()
-
-
-def draw(samples: Mapping[str, NDArray[Any]]) -> Figure:
-    """The samples, a column each, a row a panel, with the teacher's confidence above each picture."""
-    images, confidence = samples["images"], samples["confidence"]
-    count, panels = images.shape[:2]
-    figure = Figure(figsize=(1.3 * count + 0.8, 1.6 * panels), layout="constrained")
-    grid = figure.subplots(panels, count, squeeze=False)
-    for row in range(panels):
-        for column in range(count):
-            axes = grid[row, column]
-            axes.imshow(images[column, row], interpolation="nearest")
-            axes.set_title(f"{confidence[column, row]:.2f}", fontsize=8)
-            axes.set_xticks([])
-            axes.set_yticks([])
-        grid[row, 0].set_ylabel(PANELS[row], fontsize=8)
-    return figure

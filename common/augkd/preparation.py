@@ -17,7 +17,7 @@ from common.augkd.artefact import Artefact
 from common.augkd.data_free import DataFreeLearning, DataFreeWeights
 from common.augkd.folder import ArtefactFolder, StageFacts
 from common.augkd.losses import Uncertainty
-from common.augkd.measure import draw, measure
+from common.augkd.measure import measure
 from common.augkd.networks import Layout
 from common.augkd.stage_work import Batches, StageWork
 from common.errors import InputError
@@ -166,7 +166,7 @@ def prepare(
             work.seeded(0)
             samples = itertools.islice(domain.batches(0), _COUNTED)
             measured, shown = measure(artefact, teacher, samples, kind)
-            work.folder.keep_measured(measured, shown, draw(shown))
+            work.folder.keep_measured(measured, shown)
     return artefact
 
 

@@ -13,9 +13,10 @@ from common.augkd.preparation import Domain, first_stage, prepare
 from common.augkd.stage_work import check_first
 from common.distillation import Distillation
 from common.errors import InputError
+from common.processes import is_first_process
 from common.runs.folder import Run
 from common.runs.items import item_key
-from common.runs.keeper import Keeper, is_first_process
+from common.runs.keeper import Keeper
 from common.runs.records import Record
 from common.runs.settings import RunSettings
 from common.terms.augkd import AuGKD

@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
-from common.evaluation.calibration import expected_calibration_error, reliability
 from common.evaluation.conditions import Kind
+from common.evaluation.reliability import expected_calibration_error, reliability
 from common.evaluation.statistics import performance_profile
 from common.report.escape import in_figure
 from common.report.extras import domains, under

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from common.application import DEBUG, one_line_errors
 from common.errors import InputError
+from common.failures import DEBUG, one_line_errors
 from common.report.analysis import analyse
 from common.report.page import render
 from common.report.paper import measures_csv, to_latex, to_markdown

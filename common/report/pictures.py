@@ -8,10 +8,10 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
-from common.augkd.measure import draw
 from common.evaluation.segmentation import IGNORE_INDEX
 from common.report.escape import in_figure
 from common.report.results import Domain, Result
+from common.report.samples import draw
 from common.report.settings import Setting
 from common.report.theme import class_colours
 from common.runs.items import Key

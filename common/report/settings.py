@@ -12,7 +12,7 @@ from common.evaluation.statistics import interquartile_mean
 from common.report.labels import Leaves
 from common.report.results import Domain, Result
 from common.runs.metrics import TASKS, Metric, Task, metric
-from common.runs.weights import ORACLE
+from common.runs.records import ORACLE
 
 Aggregate = Callable[[NDArray[np.float64]], Any]
 """From scores of runs ``[..., S]`` to one number ``[...]``."""

@@ -64,6 +64,8 @@ SCHEMA: Mapping[str, _Schema] = {
     "anchor_confidence": _Schema("f", 2),
     "class_names": _Schema("U", 1),
 }
+PANELS = ("real", "before the anchor", "after the anchor", "generated")
+"""Of ``anchor_images``: a sample x, ``G(z)`` of its latent, ``G(z')`` of its anchored one, and ``G`` of noise."""
 _LARGEST = 4096 * MEBIBYTE
 
 

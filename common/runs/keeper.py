@@ -16,7 +16,8 @@ from common.runs.interruption import Interruption
 from common.runs.records import Judged, Record, Resumed
 from common.runs.selection import Selection
 from common.runs.travel import Travel
-from common.runs.weights import LAST, save_weights
+from common.runs.weights import save_weights
+from common.runs.records import LAST
 from common.tally import Tally
 
 MakeRow = Callable[[Judged, str, float], Record]
@@ -26,11 +27,6 @@ MakeRow = Callable[[Judged, str, float], Record]
 def machine() -> dict[str, Any]:
     """What a computation's rounding depends on beside the libraries."""
     return {"threads": torch.get_num_threads(), "cuda": torch.cuda.is_available()}
-
-
-def is_first_process() -> bool:
-    """Whether this process is the one that writes, where several train one network."""
-    return os.environ.get("LOCAL_RANK", "0") == "0" and os.environ.get("NODE_RANK", "0") == "0"
 
 
 class Keeper:

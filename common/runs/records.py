@@ -7,7 +7,7 @@ import json
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 import pydantic
 from pydantic import Field
@@ -19,6 +19,14 @@ from common.runs.metrics import Task
 Split = Literal["progress", "validation", "test"]
 Resumed = Literal["", "inexact"]
 LARGEST_NUMBER = 1e12
+
+LAST: Final = "last"
+AVERAGED: Final = "averaged"
+VALIDATED: Final = "validated"
+ORACLE: Final = "oracle"
+SELECTIONS = (LAST, AVERAGED, VALIDATED, ORACLE)
+Weights = Literal["auto", "last", "averaged", "validated", "oracle"]
+"""Which of a run's weights to use; ``auto`` means the averaged ones if it has any, else the last."""
 
 _Text = Annotated[str, Field(max_length=1000)]
 _Count = Annotated[int, Field(ge=0, lt=2**63)]

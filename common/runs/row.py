@@ -7,7 +7,8 @@ from common.averaging import Averager
 from common.runs.folder import Run
 from common.runs.selection import Rule
 from common.runs.teachers import Shares
-from common.runs.weights import Weights, choose_weights, weights_digest
+from common.runs.weights import choose_weights, weights_digest
+from common.runs.records import Weights
 
 
 def describe_row(

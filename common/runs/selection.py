@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from common.errors import InputError
 from common.runs.checkpoint import State
-from common.runs.weights import ORACLE, VALIDATED
+from common.runs.records import ORACLE, VALIDATED
 
 Rule = Literal["validated", "oracle"]
 

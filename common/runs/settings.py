@@ -12,7 +12,7 @@ from common.evaluation.measures import MeasureSettings
 from common.plan import Plan
 from common.runs.selection import Rule
 from common.runs.teachers import Shares
-from common.runs.weights import Weights
+from common.runs.records import Weights
 from common.teacher import Combination
 
 STRICT = ConfigDict(extra="forbid")

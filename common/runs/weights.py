@@ -5,7 +5,6 @@ import hashlib
 import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Final, Literal
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
@@ -14,15 +13,8 @@ from torch import Tensor, nn
 from common.errors import InputError
 from common.runs.disk import MEBIBYTE, check_size, write_atomically
 from common.runs.folder import Run
+from common.runs.records import AVERAGED, LAST, SELECTIONS, Weights
 from common.text import shown
-
-LAST: Final = "last"
-AVERAGED: Final = "averaged"
-VALIDATED: Final = "validated"
-ORACLE: Final = "oracle"
-SELECTIONS = (LAST, AVERAGED, VALIDATED, ORACLE)
-Weights = Literal["auto", "last", "averaged", "validated", "oracle"]
-"""Which of a run's weights to use; ``auto`` means the averaged ones if it has any, else the last."""
 
 
 def _first_names(state: dict[str, Tensor]) -> dict[str, str]:

@@ -11,7 +11,8 @@ from omegaconf import OmegaConf
 from benchmarks.effect import defaults, table
 from benchmarks.effect import grid as benchmark
 from benchmarks.effect.grid import GRIDS, Cell
-from common.configuration import check_settings, config_directory
+from common.configuration import check_settings
+from common.directories import config_directory
 from kdrl import settings as policies
 from kdseg import settings as segmentation
 

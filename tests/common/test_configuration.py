@@ -20,11 +20,11 @@ from common.configuration import (
     check_arguments,
     check_settings,
     check_type,
-    config_directory,
     read_settings,
     shown,
     to_yaml,
 )
+from common.directories import config_directory
 from common.distillation import Distillation
 from common.errors import InputError, choice
 from common.method import METHODS as METHOD

@@ -12,7 +12,8 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
 import common.plan
-from common.configuration import check_settings, config_directory
+from common.configuration import check_settings
+from common.directories import config_directory
 from common.errors import InputError
 from common.plan import Plan, chain_of
 from common.report.main import main as report

@@ -12,7 +12,8 @@ from omegaconf import OmegaConf
 
 import kdrl.settings
 import kdseg.settings
-from common.configuration import check_settings, config_directory, read_settings, to_yaml
+from common.configuration import check_settings, read_settings, to_yaml
+from common.directories import config_directory
 from common.errors import InputError
 from common.runs.settings import JudgeSettings, RunSettings
 

@@ -123,6 +123,20 @@ def test_gradients_are_those_of_finite_differences(name: str) -> None:
     assert torch.autograd.gradcheck(extractor, inputs.requires_grad_(), eps=1e-4)
 
 
+@pytest.mark.parametrize("name", EXTRACTORS)
+def test_reduced_precision_is_of_the_extractor_alone(name: str, frames: Tensor) -> None:
+    torch.manual_seed(0)
+    full: Any = EXTRACTORS[name](FRAMES, 24, scale=255.0)
+    reduced: Any = EXTRACTORS[name](FRAMES, 24, scale=255.0, precision="bf16-mixed")
+    reduced.load_state_dict(full.state_dict())
+    expected, features = full(frames.float()), reduced(frames.float())
+    assert features.dtype == torch.float32 and not torch.equal(features, expected)
+    torch.testing.assert_close(features, expected, rtol=0.05, atol=0.02)
+    features.sum().backward()
+    assert {parameter.grad.dtype for parameter in reduced.parameters()} == {torch.float32}
+    assert policy_kwargs(name, precision="bf16-mixed")["features_extractor_kwargs"]["precision"] == "bf16-mixed"
+
+
 def test_the_optimizer_is_stock_ppos() -> None:
     ours = cnn_policy()
     network = {key: value for key, value in policy_kwargs("small", 32).items() if key != "optimizer_class"}

@@ -15,7 +15,8 @@ from omegaconf import OmegaConf
 from PIL import Image
 from rich.console import Console
 
-from common.configuration import check_settings, config_directory
+from common.configuration import check_settings
+from common.directories import config_directory
 from common.errors import InputError
 from common.runs.folder import Run, Status
 from common.runs.items import item_key

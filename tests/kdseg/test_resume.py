@@ -13,7 +13,8 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 from rich.console import Console
 
-from common.configuration import check_settings, config_directory
+from common.configuration import check_settings
+from common.directories import config_directory
 from common.runs.folder import Run, Status
 from common.runs.interruption import Interruption
 from common.runs.keeper import Keeper

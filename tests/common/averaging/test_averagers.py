@@ -11,7 +11,8 @@ import yaml
 from torch import nn
 
 from common.averaging import AVERAGERS, AVERAGING, Averager, make_averager
-from common.configuration import build, config_directory
+from common.configuration import build
+from common.directories import config_directory
 from common.errors import InputError
 
 CONFIGS = sorted((config_directory() / "averaging").glob("*.yaml"))

@@ -4,18 +4,8 @@ import torch
 from torch import Tensor
 from torchmetrics.functional.classification import multiclass_calibration_error
 
-from common.evaluation.calibration import (
-    BINS,
-    FINE,
-    FINE_BINS,
-    Calibration,
-    accuracy,
-    calibration_counts,
-    expected_calibration_error,
-    measure_calibration,
-    of_equal_mass,
-    reliability,
-)
+from common.evaluation.calibration import FINE, FINE_BINS, Calibration, calibration_counts, measure_calibration
+from common.evaluation.reliability import BINS, accuracy, expected_calibration_error, of_equal_mass, reliability
 
 
 def some(shape: tuple[int, ...], seed: int = 0, scale: float = 3.0) -> tuple[Tensor, Tensor, Tensor]:

@@ -1,0 +1,51 @@
+"""The command-line programs. What they are for is told without loading what they need to do it."""
+
+import importlib
+import os
+import sys
+
+import hydra
+
+from common.chain import FULL_ERROR
+from common.directories import config_directory
+
+
+def kdrl_train() -> None:
+    """``kdrl-train``."""
+    _start("kdrl/train")
+
+
+def kdrl_evaluate() -> None:
+    """``kdrl-evaluate``."""
+    _start("kdrl/evaluate")
+
+
+def kdseg_train() -> None:
+    """``kdseg-train``."""
+    _start("kdseg/train")
+
+
+def kdseg_evaluate() -> None:
+    """``kdseg-evaluate``."""
+    _start("kdseg/evaluate")
+
+
+def _start(name: str) -> None:
+    """Run the program of a primary configuration's name, or help with it."""
+    if not ({"-h", "--help"} & set(sys.argv[1:]) and _helped(name)):
+        importlib.import_module(name.replace("/", ".")).main()
+
+
+def _helped(name: str) -> bool:
+    """Whether Hydra could help; of what it cannot compose the program itself says what is wrong."""
+    given = os.environ.get(FULL_ERROR)
+    os.environ[FULL_ERROR] = "1"  # raised, not printed
+    try:
+        hydra.main(version_base="1.3", config_path=str(config_directory()), config_name=name)(lambda _: None)()
+    except Exception:
+        return False
+    finally:
+        os.environ.pop(FULL_ERROR)
+        if given is not None:
+            os.environ[FULL_ERROR] = given
+    return True
