@@ -78,7 +78,8 @@ def measure_all(
 
 def found(results: dict[str, Any], name: str, part: str) -> Result | None:
     """A question's figure, or ``None`` where it was not measured, as where no rival is given."""
-    figure: Result | None = results[name] if not part else results[name].get(part)
+    measured = results.get(name, {})
+    figure: Result | None = measured.get(part) if part else measured or None
     return figure
 
 
