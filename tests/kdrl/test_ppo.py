@@ -162,6 +162,28 @@ def test_without_terms_frames_train_as_in_stock_ppo_bit_for_bit() -> None:
     assert_same_training(frame_student(Distillation()).learn(3 * 64), stock)
 
 
+def test_frames_kept_as_bytes_train_as_plain_ones_do() -> None:
+    """Not bit for bit: the division by 255 is another rounding. Plain SGD, as below."""
+    fast = policy_kwargs("small", 32) | {"optimizer_class": torch.optim.SGD}
+    plain = fast | {"normalize_images": True, "features_extractor_kwargs": {"features_dim": 32}}
+    trained = []
+    for network, buffer in ((fast, None), (plain, kdrl.buffers.IndexedRolloutBuffer)):
+        terms = {"kd": KD(), "kddg": KDDG(reading="teacher"), "sd_dropout": SDDropout()}
+        taught = Distillation(terms, teacher=Teacher([frame_teacher()]))
+        options = {**SMALL, "rollout_buffer_class": buffer, "learning_rate": 0.05}
+        model = DistilledPPO("CnnPolicy", leaper(), distillation=taught, policy_kwargs=network, **options)
+        before = [parameter.detach().clone() for parameter in model.policy.parameters()]
+        trained.append((before, model.learn(3 * 64)))
+    assert isinstance(trained[0][1].rollout_buffer, kdrl.buffers.FrameBuffer)
+    (first, ours), (second, theirs) = trained
+    for start, same, mine, yours in zip(
+        first, second, ours.policy.parameters(), theirs.policy.parameters(), strict=True
+    ):
+        assert torch.equal(start, same) and not torch.equal(start, mine)
+        torch.testing.assert_close(mine, yours, rtol=1e-3, atol=1e-5)
+    assert logged(ours) == pytest.approx(logged(theirs), rel=1e-2, abs=1e-4)
+
+
 @pytest.mark.parametrize("sde", [False, True])
 def test_without_terms_continuous_actions_train_as_in_stock_ppo_bit_for_bit(sde: bool) -> None:
     # Squashed state-dependent noise has no entropy in closed form.
