@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats  # type: ignore[import-untyped]
+from scipy import special  # type: ignore[import-untyped]
 
 Floats = NDArray[np.float64]
 
@@ -42,7 +42,10 @@ def interquartile_mean(runs: ArrayLike, axis: int = -1) -> Any:
     >>> float(interquartile_mean([0.0, 1.0, 2.0, 100.0]))
     1.5
     """
-    return stats.trim_mean(np.asarray(runs, dtype=np.float64), 0.25, axis=axis)
+    ordered = np.sort(np.asarray(runs, dtype=np.float64), axis=axis)
+    cut = ordered.shape[axis] // 4
+    middle: Floats = np.mean(np.take(ordered, range(cut, ordered.shape[axis] - cut), axis=axis), axis=axis)
+    return middle
 
 
 def standard_error(runs: ArrayLike, axis: int = -1) -> Any:
@@ -146,5 +149,5 @@ def paired_interval(differences: ArrayLike, confidence: float = 0.95) -> Interva
     values = np.asarray(differences, dtype=np.float64)
     if len(values) < 2:
         return None
-    reach = float(stats.t.ppf((1 + confidence) / 2, len(values) - 1) * standard_error(values))
+    reach = float(special.stdtrit(len(values) - 1, (1 + confidence) / 2) * standard_error(values))
     return Interval(float(values.mean()) - reach, float(values.mean()) + reach)

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats  # type: ignore[import-untyped]
+from scipy import special  # type: ignore[import-untyped]
 
 from common.evaluation.statistics import Interval
 
@@ -91,7 +91,7 @@ def t_interval(value: float, around: Spread, confidence: float = 0.95) -> Interv
     """
     if not 0 < confidence < 1:
         raise ValueError(f"confidence={confidence} must lie between 0 and 1")
-    half = float(stats.t.ppf((1 + confidence) / 2, around.freedom)) * around.error
+    half = float(special.stdtrit(around.freedom, (1 + confidence) / 2)) * around.error
     return Interval(value - half, value + half)
 
 
@@ -103,4 +103,4 @@ def t_p_value(value: float, around: Spread) -> float:
     """
     if around.error == 0:
         return float(value == 0)
-    return float(2 * stats.t.sf(abs(value) / around.error, around.freedom))
+    return float(2 * special.stdtr(around.freedom, -abs(value) / around.error))

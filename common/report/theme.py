@@ -112,7 +112,7 @@ def picture_html(draw: Draw, caption: str, alternative: str) -> str:
         figure = draw()
         if figure is None:
             return ""
-        figure.savefig(content, format="webp", dpi=RESOLUTION, pil_kwargs={"quality": QUALITY, "method": 6})
+        figure.savefig(content, format="webp", dpi=RESOLUTION, pil_kwargs={"quality": QUALITY, "method": 4})
     data = base64.b64encode(content.getvalue()).decode("ascii")
     picture = f'<img src="data:image/webp;base64,{data}" alt="{alternative}">'
     return f"<figure>{picture}<figcaption>{caption}</figcaption></figure>"
