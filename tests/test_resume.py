@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 
 import kdrl.train
@@ -290,6 +291,15 @@ def test_a_full_disk_is_one_line_and_loses_nothing_that_was_saved(
     assert outcome.err.startswith("error: No space left on device (")
     assert outcome.err.endswith("; make room, and the same command goes on\n")
     assert Checkpoints(run).load()[0] is not None
+    case.finish(run.path)
+
+
+def test_options_that_came_since_are_no_other_configuration(case: Case, tmp_path: Path) -> None:
+    run = Run(tmp_path / "run")
+    killed(case, run.path, 1)
+    before = yaml.safe_load(run.config_path.read_text())
+    del before["teacher_shares"], before["teacher_domains"]
+    run.config_path.write_text(yaml.safe_dump(before))
     case.finish(run.path)
 
 

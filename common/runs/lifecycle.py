@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from torch import nn
 
-from common.configuration import to_yaml
+from common.configuration import read_settings, to_yaml
 from common.distillation import Distillation
 from common.errors import AlreadyFinishedError, InputError, Interrupted
 from common.runs.checkpoint import Checkpoints
@@ -298,7 +298,10 @@ def _not_to_go_on_with(program: Training, run: Run) -> str | None:
 
 
 def _check_same(program: Training, run: Run, identity: Identity) -> None:
-    there = flatten(yaml.safe_load(read_text(run.config_path)))
+    settings = program.run_settings
+    # As settings of today: an option that came since stands at what does nothing, as it was.
+    before = read_settings(run.config_path, type(settings), identity.task)
+    there = flatten(yaml.safe_load(to_yaml(before)))
     asked = flatten(yaml.safe_load(program.config_yaml()))
     differences = [
         f"{key}={asked.get(key)} (there: {there.get(key)})"
