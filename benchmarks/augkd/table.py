@@ -58,9 +58,9 @@ _POLICIES = (
 )
 _POLICIES_WHY = (
     "Why: with few steps a teacher of another look knows more than the reward has taught, and every row that asks it"
-    " stands above reward alone, AuG-KD's interval above zero before correction, none after: three seeds are few. AuG-KD"
-    " is not told apart from plain KD. Policies have no labels but the teacher's own choices, so that it is right on the"
-    " student's frames by definition; it is unsure of them, and sure of the anchored ones."
+    " stands above reward alone, AuG-KD's interval above zero before correction, none after: three seeds are few."
+    " AuG-KD is not told apart from plain KD. Policies have no labels but the teacher's own choices, so that it is"
+    " right on the student's frames by definition; it is unsure of them, and sure of the anchored ones."
 )
 UNTRAINED = ("background", "teacher")
 Line = dict[str, Any]
