@@ -13,7 +13,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from common.chain import FULL_ERROR
+from common.chain import FULL_ERROR, full_errors
 from common.configuration import check_settings
 from common.device import keep_freed_memory
 from common.directories import config_directory
@@ -58,8 +58,7 @@ def run(
         sources: The source domains, for plans that ask for teachers that have not seen one.
     """
     keep_freed_memory()
-    given = os.environ.get(FULL_ERROR)
-    show_trace = wants_trace() or given == "1"
+    show_trace = wants_trace() or os.environ.get(FULL_ERROR) == "1"
     composed = False
     sweep = _Sweep()
 
@@ -85,20 +84,13 @@ def run(
             if status := carry_out(plan, program_name, list(overrides), known):
                 sys.exit(status)
 
-    # Hydra prints its own, longer messages unless it is told to raise.
-    os.environ[FULL_ERROR] = "1"
-    try:
-        with one_line_errors(show_trace, foreseen):
-            sys.argv[1:] = prepared(sys.argv[1:], texts_of(settings, parts or {}))
-            try:
-                program()
-            except ValueError as error:
-                # Hydra's own, for such as method=null.
-                raise error if composed else InputError(str(error)) from error
-    finally:
-        os.environ.pop(FULL_ERROR)
-        if given is not None:
-            os.environ[FULL_ERROR] = given
+    with full_errors(), one_line_errors(show_trace, foreseen):
+        sys.argv[1:] = prepared(sys.argv[1:], texts_of(settings, parts or {}))
+        try:
+            program()
+        except ValueError as error:
+            # Hydra's own, for such as method=null.
+            raise error if composed else InputError(str(error)) from error
     if sweep.failed:
         print(f"{len(sweep.failed)} of {sweep.jobs} jobs failed; the same sweep runs those alone", file=sys.stderr)
         sys.exit(sweep.failed[0])

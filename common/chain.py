@@ -1,11 +1,12 @@
 """Programs one after the other, each in a process of its own; what is finished is not run again."""
 
+import contextlib
 import os
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from common.errors import InputError
@@ -16,6 +17,19 @@ FULL_ERROR = "HYDRA_FULL_ERROR"
 
 Chain = Sequence[tuple[Path, list[str]]]
 """Each run's folder and the command that trains it."""
+
+
+@contextlib.contextmanager
+def full_errors() -> Iterator[None]:
+    """Inside, Hydra raises its errors instead of printing its own, longer messages."""
+    given = os.environ.get(FULL_ERROR)
+    os.environ[FULL_ERROR] = "1"
+    try:
+        yield
+    finally:
+        os.environ.pop(FULL_ERROR)
+        if given is not None:
+            os.environ[FULL_ERROR] = given
 
 
 def train_chain(chain: Chain, run: Callable[[list[str]], int]) -> int:

@@ -35,8 +35,8 @@ def keep_freed_memory() -> None:
     """Let this process keep the memory that it frees, for what it allocates next; where there is no glibc, do nothing.
 
     By default glibc takes blocks of more than 32 MiB from the system and gives them back at every ``free``. A training
-    step's activations are such blocks: their pages are then made and zeroed anew at every step, which took a third of
-    an update's time on a CPU (``benchmarks/speed``). Peak memory is not higher, but it is held until the process ends.
+    step's activations are such blocks: their pages are then made and zeroed anew at every step. What is kept is held
+    until the process ends.
     """
     with contextlib.suppress(OSError, AttributeError):
         mallopt = ctypes.CDLL("libc.so.6").mallopt

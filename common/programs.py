@@ -1,12 +1,11 @@
 """The command-line programs. What they are for is told without loading what they need to do it."""
 
 import importlib
-import os
 import sys
 
 import hydra
 
-from common.chain import FULL_ERROR
+from common.chain import full_errors
 from common.directories import config_directory
 
 
@@ -38,14 +37,9 @@ def _start(name: str) -> None:
 
 def _helped(name: str) -> bool:
     """Whether Hydra could help; of what it cannot compose the program itself says what is wrong."""
-    given = os.environ.get(FULL_ERROR)
-    os.environ[FULL_ERROR] = "1"  # raised, not printed
     try:
-        hydra.main(version_base="1.3", config_path=str(config_directory()), config_name=name)(lambda _: None)()
+        with full_errors():
+            hydra.main(version_base="1.3", config_path=str(config_directory()), config_name=name)(lambda _: None)()
     except Exception:
         return False
-    finally:
-        os.environ.pop(FULL_ERROR)
-        if given is not None:
-            os.environ[FULL_ERROR] = given
     return True

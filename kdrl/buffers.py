@@ -1,5 +1,6 @@
 """Rollouts whose minibatches tell which transitions they are."""
 
+from collections.abc import Generator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -39,7 +40,8 @@ class IndexedRolloutBuffer(RolloutBuffer):
     """A rollout buffer whose minibatches are :class:`IndexedSamples`.
 
     Attributes:
-        raw: ``[steps, envs, *]`` the observations before they were normalised, where :meth:`keep_raw` was asked for.
+        raw: ``[steps, envs, *]``, and once lined up ``[envs · steps, *]``, the observations before they were
+            normalised, where :meth:`keep_raw` was asked for.
     """
 
     raw: NDArray[Any] | None = None
@@ -64,6 +66,12 @@ class IndexedRolloutBuffer(RolloutBuffer):
         for name in (*FLATTENED, *(["raw"] if self.raw is not None else [])):
             setattr(self, name, self.swap_and_flatten(getattr(self, name)))
         self.generator_ready = True
+
+    def get(self, batch_size: int | None = None) -> Generator[IndexedSamples, None, None]:  # type: ignore[override]
+        """As in Stable-Baselines3."""
+        if self.full:
+            self.flatten()
+        yield from super().get(batch_size)  # type: ignore[misc]
 
     def _add_raw(self) -> None:
         if self._normalizer is not None and self.raw is not None:

@@ -175,8 +175,7 @@ def policy_kwargs(
         features_dim: Width of its dense layer.
         pooled: Whether that is given each channel's mean over the frame instead of all its pixels, which takes most of
             its weights away (Impoola, https://arxiv.org/abs/2503.05546).
-        precision: ``bf16-mixed`` computes the extractor in bfloat16, which pays on GPUs; not on the CPUs it was
-            measured on.
+        precision: ``bf16-mixed`` computes the extractor in bfloat16, for GPUs.
 
     Raises:
         InputError: unknown extractor, or a width below one.

@@ -13,11 +13,10 @@ from common.runs.checkpoint import Checkpoints, State
 from common.runs.folder import Run, Stage, Status
 from common.runs.generators import generator_states, restore_generators
 from common.runs.interruption import Interruption
-from common.runs.records import Judged, Record, Resumed
+from common.runs.records import LAST, Judged, Record, Resumed
 from common.runs.selection import Selection
 from common.runs.travel import Travel
 from common.runs.weights import save_weights
-from common.runs.records import LAST
 from common.tally import Tally
 
 MakeRow = Callable[[Judged, str, float], Record]

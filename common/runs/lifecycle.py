@@ -15,18 +15,16 @@ from torch import nn
 from common.configuration import read_settings, to_yaml
 from common.distillation import Distillation
 from common.errors import AlreadyFinishedError, InputError, Interrupted
+from common.processes import is_first_process
 from common.runs.checkpoint import Checkpoints
-from common.runs.disk import read_text
 from common.runs.folder import Run, Status
 from common.runs.identity import Identity, flatten
 from common.runs.interruption import Interruption, interruptible
 from common.runs.keeper import Keeper
-from common.processes import is_first_process
-from common.runs.records import Judged, Record
+from common.runs.records import AVERAGED, LAST, SELECTIONS, Judged, Record
 from common.runs.selection import Selection
 from common.runs.settings import RunSettings
 from common.runs.weights import choose_weights, keep_teachers, load_weights, save_weights, weights_path
-from common.runs.records import AVERAGED, LAST, SELECTIONS
 
 # What may differ in a configuration that goes on with a run: where things lie, what is shown, how often it is saved.
 # Of data and teachers the identity has the fingerprints.

@@ -5,10 +5,10 @@ from typing import Any, Literal
 
 from common.averaging import Averager
 from common.runs.folder import Run
+from common.runs.records import Weights
 from common.runs.selection import Rule
 from common.runs.teachers import Shares
 from common.runs.weights import choose_weights, weights_digest
-from common.runs.records import Weights
 
 
 def describe_row(

@@ -10,9 +10,9 @@ from common.arguments import Count, NotNegative, Seed, check_type, numbers_in
 from common.averaging import NO_AVERAGING
 from common.evaluation.measures import MeasureSettings
 from common.plan import Plan
+from common.runs.records import Weights
 from common.runs.selection import Rule
 from common.runs.teachers import Shares
-from common.runs.records import Weights
 from common.teacher import Combination
 
 STRICT = ConfigDict(extra="forbid")

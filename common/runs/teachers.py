@@ -9,8 +9,8 @@ from torch import nn
 from common.errors import InputError
 from common.runs.folder import Run
 from common.runs.metrics import TASKS
-from common.runs.weights import choose_weights
 from common.runs.records import Weights
+from common.runs.weights import choose_weights
 from common.teacher import Combination, Teacher
 
 Shares = Literal["equal", "validation"]

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from common.errors import InputError
 from common.runs.disk import MEBIBYTE, check_size, write_atomically
 from common.runs.folder import Run
-from common.runs.records import AVERAGED, LAST, SELECTIONS, Weights
+from common.runs.records import AVERAGED, LAST, Weights
 from common.text import shown
 
 

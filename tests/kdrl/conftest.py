@@ -1,6 +1,10 @@
 """Arguments that make the programs a matter of seconds."""
 
 import pytest
+import torch
+from torch import Tensor
+
+from kdrl import ProcgenVecEnv
 
 
 @pytest.fixture(scope="session")
@@ -18,3 +22,12 @@ def tiny() -> list[str]:
         "evaluation.looks=[themed,generated]",
         "device=cpu",
     ]
+
+
+@pytest.fixture(scope="session")
+def frames() -> Tensor:
+    """Real first frames ``uint8 [6, 3, 64, 64]``."""
+    env = ProcgenVecEnv("coinrun", 6, threads=0)
+    observations = torch.as_tensor(env.reset())
+    env.close()
+    return observations

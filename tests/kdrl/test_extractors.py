@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from common.errors import InputError
-from kdrl import ProcgenVecEnv
 from kdrl.extractors import EXTRACTORS, policy_kwargs
 
 FRAMES = spaces.Box(0, 255, (3, 64, 64), np.uint8)
@@ -21,15 +20,6 @@ def cnn_policy(extractor: str = "small", features_dim: int = 32, seed: int = 0) 
     torch.manual_seed(seed)
     network: dict[str, Any] = policy_kwargs(extractor, features_dim)
     return ActorCriticCnnPolicy(FRAMES, spaces.Discrete(15), lambda _: 1e-3, **network)
-
-
-@pytest.fixture(scope="module")
-def frames() -> Tensor:
-    """Real first frames ``uint8 [6, 3, 64, 64]``."""
-    env = ProcgenVecEnv("coinrun", 6, threads=0)
-    observations = torch.as_tensor(env.reset())
-    env.close()
-    return observations
 
 
 def test_impala_has_the_papers_626k_parameters() -> None:

@@ -11,27 +11,11 @@ from stable_baselines3.common.policies import ActorCriticCnnPolicy, ActorCriticP
 from torch import Tensor, nn
 
 from common.errors import InputError
-from kdrl import ProcgenVecEnv
 from kdrl.extractors import EXTRACTORS, policy_kwargs
 from kdrl.networks import PolicyLogits, check_spaces
+from tests.kdrl.test_extractors import FRAMES, cnn_policy
 
-FRAMES = spaces.Box(0, 255, (3, 64, 64), np.uint8)
 ACTIONS = spaces.Discrete(15)
-
-
-def cnn_policy(extractor: str = "small", features_dim: int = 32, seed: int = 0) -> ActorCriticCnnPolicy:
-    torch.manual_seed(seed)
-    network: dict[str, Any] = policy_kwargs(extractor, features_dim)
-    return ActorCriticCnnPolicy(FRAMES, ACTIONS, lambda _: 1e-3, **network)
-
-
-@pytest.fixture(scope="module")
-def frames() -> Tensor:
-    """Real first frames ``uint8 [6, 3, 64, 64]``."""
-    env = ProcgenVecEnv("coinrun", 6, threads=0)
-    observations = torch.as_tensor(env.reset())
-    env.close()
-    return observations
 
 
 def assert_same_distribution(policy: ActorCriticPolicy, observations: Tensor) -> None:
