@@ -13,6 +13,9 @@ from common.distillation import Distillation
 from common.teacher import Teacher
 from common.view import View
 from kdrl.averaging import AveragedPPO
+
+# Where archives of version 0.1 look for it.
+from kdrl.buffers import IndexedRolloutBuffer as IndexedRolloutBuffer
 from kdrl.buffers import IndexedSamples, Samples
 from kdrl.teaching import Answers
 

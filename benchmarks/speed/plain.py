@@ -7,7 +7,6 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-import torch
 from gymnasium import spaces
 from numpy.typing import NDArray
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
@@ -91,4 +90,4 @@ def plain_kwargs(extractor: str, features_dim: int) -> dict[str, Any]:
 
 def parameters(network: nn.Module) -> int:
     """How many numbers are trained."""
-    return sum(parameter.numel() for parameter in network.parameters() if torch.is_floating_point(parameter))
+    return sum(parameter.numel() for parameter in network.parameters())

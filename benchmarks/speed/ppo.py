@@ -14,6 +14,7 @@ Run: ``python -m benchmarks.speed.ppo [--network impala] [--rival DIR]``.
 
 import argparse
 import json
+import statistics
 import sys
 import time
 from pathlib import Path
@@ -150,7 +151,7 @@ def measure(
         "batch_size": int(chosen.ppo["batch_size"]),
         "seconds": summary(seconds),
         "update_seconds": {
-            name: sorted(told["update"] for told in player.told[1:])[rounds // 2] for name, player in players.items()
+            name: statistics.median(told["update"] for told in player.told[1:]) for name, player in players.items()
         },
         "peak_mib": {name: player.told[-1]["peak"] / 2**20 for name, player in players.items()},
     }

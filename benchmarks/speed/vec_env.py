@@ -12,18 +12,24 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.speed.pairing import Result, figure
+from benchmarks.speed.pairing import Result, Times, Turn, figure, take_turns
 from common.procgen.engine import default_threads, import_engine
 from kdrl.env import ProcgenVecEnv
 
 ENVIRONMENTS = 64
 
 
-def _timed(step: Callable[[np.ndarray], Any], actions: np.ndarray) -> float:
-    start = time.perf_counter()
-    for action in actions:
-        step(action)
-    return time.perf_counter() - start
+def _turns(step: Callable[[np.ndarray], Any], actions: np.ndarray) -> Turn:
+    """A turn is as many steps as the next of ``actions`` has."""
+    rounds = iter(actions)
+
+    def turn() -> Times:
+        start, processor = time.perf_counter(), time.process_time()
+        for action in next(rounds):
+            step(action)
+        return time.perf_counter() - start, time.process_time() - processor
+
+    return turn
 
 
 def measure(rounds: int = 20, steps: int = 100, game: str = "coinrun") -> Result:
@@ -50,22 +56,16 @@ def measure(rounds: int = 20, steps: int = 100, game: str = "coinrun") -> Result
         return bare.observe()
 
     actions = np.random.default_rng(0).integers(0, 15, (rounds + 1, steps, ENVIRONMENTS)).astype(np.int32)
-    players = [bare_step, ours.step]
-    seconds: list[list[float]] = [[], []]
-    for number in range(rounds + 1):
-        order = (0, 1) if number % 2 else (1, 0)
-        for player in order:
-            seconds[player].append(_timed(players[player], actions[number]))
-    bare_seconds, our_seconds = (np.array(each[1:]) for each in seconds)  # the first round warms up
+    wall, _ = take_turns({"bare": _turns(bare_step, actions), "ours": _turns(ours.step, actions)}, rounds)
     count = ENVIRONMENTS * steps
     return {
         "game": game,
         "environments": ENVIRONMENTS,
         "threads": threads,
         "steps_per_round": steps,
-        "bare_steps_per_second": float(count / np.median(bare_seconds)),
-        "our_steps_per_second": float(count / np.median(our_seconds)),
-        **figure(bare_seconds / our_seconds),
+        "bare_steps_per_second": float(count / np.median(wall["bare"])),
+        "our_steps_per_second": float(count / np.median(wall["ours"])),
+        **figure(wall["bare"] / wall["ours"]),
     }
 
 

@@ -9,6 +9,7 @@ import inspect
 import json
 import math
 import os
+import pickle
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -38,7 +39,7 @@ from common.teacher import Teacher
 from common.terms import KD, KDDG, PPD, Need, SDDropout, Term, TermOutput
 from common.view import View
 from kdrl import DistilledPPO, ProcgenVecEnv
-from kdrl.extractors import policy_kwargs
+from kdrl.extractors import EXTRACTORS, policy_kwargs
 from kdrl.networks import PolicyLogits
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "kdrl.json"
@@ -182,6 +183,18 @@ def test_frames_kept_as_bytes_train_as_plain_ones_do() -> None:
         assert torch.equal(start, same) and not torch.equal(start, mine)
         torch.testing.assert_close(mine, yours, rtol=1e-3, atol=1e-5)
     assert logged(ours) == pytest.approx(logged(theirs), rel=1e-2, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("place", "kind"),
+    [
+        ("kdrl.minibatch IndexedRolloutBuffer", kdrl.buffers.IndexedRolloutBuffer),
+        ("kdrl.networks SmallCNN", EXTRACTORS["small"]),
+        ("kdrl.networks ImpalaCNN", EXTRACTORS["impala"]),
+    ],
+)
+def test_archives_of_before_find_their_classes(place: str, kind: type) -> None:
+    assert pickle.loads(f"c{place.replace(' ', chr(10))}\n.".encode()) is kind
 
 
 @pytest.mark.parametrize("sde", [False, True])
