@@ -10,7 +10,6 @@ import pytest
 
 import kdseg.evaluate
 import kdseg.train
-from common.report import theme
 from common.report.main import main as report
 from common.runs.folder import Run
 
@@ -35,7 +34,6 @@ def test_they_are_names_in_every_program(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     monkeypatch.setenv("COLUMNS", "400")
-    monkeypatch.setattr(theme, "RESOLUTION", 20)
     for seed in range(2):
         for method, name in (("erm", "erm"), ("sd_dropout", "[red]x")):
             outcome = call(

@@ -25,7 +25,6 @@ if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).parents[2])
 
 from benchmarks.speed import machine
-from common.report import theme
 from common.report.main import main as report
 from common.report.results import collect
 from common.runs.folder import Run
@@ -82,7 +81,6 @@ def main() -> int:
     parser.add_argument("--folders", type=int, default=500)
     options = parser.parse_args()
     os.environ["COLUMNS"] = "1000000"  # no line is broken
-    theme.RESOLUTION = 20  # most of the time goes into pixels
     total: dict[str, Any] = {"fates": Counter(), "silent": [], "tracebacks": []}
     with tempfile.TemporaryDirectory(prefix="folders-") as work:
         sound_runs(Path(work) / "sound")

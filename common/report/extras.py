@@ -153,10 +153,8 @@ def unknown(setting: Setting) -> dict[str, list[Extra]]:
     for done, name in kinds:
         measured, score = name.split("/", 1)
 
-        def of(result: Result, done: Condition = done, name: str = name) -> float | None:
-            return next(
-                (row.value for row in result.measures if (row.condition, row.metric) == (str(done), name)), None
-            )
+        def of(result: Result, told: str = str(done), name: str = name) -> float | None:
+            return next((row.value for row in result.measures if (row.condition, row.metric) == (told, name)), None)
 
         heading = f"{done.name}: {measured.upper()} {score.replace('_', ' ')}"
         columns.append(Column(heading, of, True, measured != "fpr95"))

@@ -1,5 +1,5 @@
 // A column's heading sorts its table; without this script the page only lacks that.
-for (const table of document.querySelectorAll("table")) {
+for (const table of document.querySelectorAll("table:not(.pictures)")) {
   const heads = table.tHead.rows[0].cells;
   for (const head of heads) {
     const button = document.createElement("button");

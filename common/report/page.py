@@ -1,7 +1,6 @@
 """One page that holds the whole comparison: tables, figures, pictures, conditions. No other file, no network."""
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from importlib.resources import files
 
 from common.report import table as text
@@ -12,13 +11,13 @@ from common.report.escape import on_page
 from common.report.extras import calibration, robustness, unknown, why
 from common.report.figures import Colours, differences, domain_bars, learning_curves
 from common.report.html import domain_name, section
-from common.report.page_tables import domain_table, extra_table, extras_table, main_table
+from common.report.page_tables import domain_table, extra_table, extras_table, main_table, pictures_table
 from common.report.pictures import anchored, clips, frames, frames_source, overlays
 from common.report.published import published
 from common.report.rows import Row, SettingTable, TargetsTable
 from common.report.sentences import sentences
 from common.report.settings import Setting
-from common.report.theme import chart_html, clip_html, method_colours, picture_html
+from common.report.theme import chart_html, clip_html, method_colours
 from common.runs.metrics import Metric, Task
 
 _ANCHORED = (
@@ -123,7 +122,7 @@ def _setting(table: SettingTable, colours: Colours) -> str:
         ),
         section("Why", extras_table(why(setting), setting, _WHY)),
         section("Learning curves", chart_html(lambda: learning_curves(setting, colours), _CURVES, "learning curves")),
-        section("From the teacher's domain", picture_html(lambda: anchored(setting), _ANCHORED, "generated samples")),
+        section("From the teacher's domain", pictures_table(anchored(setting), _ANCHORED)),
         section("Other metrics on unseen domains", extra_table(table.rows) if text.shown_extra(table.rows) else ""),
     ]
     return "\n".join(parts)
@@ -141,21 +140,17 @@ def _frames(setting: Setting) -> str:
         for label, domain, clip in clips(setting)[:_MOST_CLIPS]
     ]
     side_by_side = [f'<div class="clips">{"".join(moving)}</div>'] if moving else []
-    caption = f"Frames of test episodes ({on_page(frames_source(setting))})."
-    still = "" if moving else picture_html(lambda: frames(setting), caption, "frames")
+    caption = f"Frames of test episodes ({frames_source(setting)})."
+    still = "" if moving else pictures_table(frames(setting), caption)
     return section("What the policy sees", *side_by_side, still)
 
 
 def _overlays(setting: Setting) -> str:
-    figures = [
-        picture_html(
-            partial(overlays, setting, domain),
-            f"{on_page(domain_name(domain))}. Above: classes; below: wrong pixels in red.",
-            "predictions",
-        )
+    tables = [
+        pictures_table(overlays(setting, domain), f"{domain_name(domain)}. Above: classes; below: wrong pixels in red.")
         for domain in [*setting.unseen, *setting.others]
     ]
-    return section("Predictions", *figures)
+    return section("Predictions", *tables)
 
 
 _PICTURES: Mapping[Task, Callable[[Setting], str]] = {"seg": _overlays, "rl": _frames}

@@ -6,8 +6,10 @@ from common.report import table as text
 from common.report.escape import on_page
 from common.report.extras import Extra
 from common.report.html import domain_name, table, with_interval
+from common.report.pictures import Cell, Pictures
 from common.report.rows import Row, SettingTable
 from common.report.settings import Setting
+from common.report.theme import picture
 from common.runs.metrics import Metric, metric
 
 
@@ -94,3 +96,35 @@ def extra_table(rows: Sequence[Row]) -> str:
     header = ["method", *(on_page(metric(name).heading) for name in names)]
     lines = [[on_page(row.label), *(text.number(row.extra.get(name), name) for name in names)] for row in rows]
     return table(header, lines, "Aggregated over seeds.")
+
+
+def pictures_table(pictures: Pictures | None, caption: str) -> str:
+    """Pictures in rows and columns, and the colours in them; empty where there are none."""
+    if pictures is None:
+        return ""
+    names = [on_page(name) for name in pictures.columns]
+    head = "".join(f'<th scope="col">{name}</th>' for name in names)
+    lines = []
+    for heading, cells in pictures.rows:
+        row = on_page(heading)
+        first = f'<th scope="row">{row}</th>' if row else ""
+        places = names or [""] * len(cells)
+        lines.append(f"<tr>{first}{''.join(map(_picture_cell, cells, places, [row] * len(cells)))}</tr>")
+    swatches = "".join(
+        f'<li><svg viewBox="0 0 1 1" aria-hidden="true"><path d="M0 0h1v1H0z" fill="rgb({red},{green},{blue})"/></svg>'
+        f"{on_page(name)}</li>"
+        for name, (red, green, blue) in pictures.colours.items()
+    )
+    legend = f'<ul class="swatches">{swatches}</ul>' if swatches else ""
+    heads = f"<thead><tr>{head}</tr></thead>" if head else ""
+    grid = f'<table class="pictures">{heads}<tbody>{"".join(lines)}</tbody></table>'
+    below = f"<figcaption>{on_page(caption)}</figcaption>"
+    return f'<figure><div class="scroll" tabindex="0">{grid}</div>{legend}{below}</figure>'
+
+
+def _picture_cell(cell: Cell | None, column: str, row: str) -> str:
+    if cell is None:
+        return "<td></td>"
+    words = on_page(cell.words)
+    shown = ", ".join(part for part in (row, column, words) if part)
+    return f"<td>{picture(cell.image, shown)}<small>{words}</small></td>"

@@ -1,32 +1,52 @@
 """Pictures from runs: predicted masks beside the truth, frames a policy saw, and what AuG-KD generated."""
 
+import dataclasses
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
 from common.evaluation.segmentation import IGNORE_INDEX
-from common.report.escape import in_figure
+from common.report.html import domain_name
 from common.report.results import Domain, Result
-from common.report.samples import draw
 from common.report.settings import Setting
 from common.report.theme import class_colours
-from common.runs.items import Key
+from common.runs.items import PANELS, Key
 
 Image = NDArray[Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """A picture ``uint8 [H, W, 3]`` and the words below it."""
+
+    image: Image
+    words: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Pictures:
+    """Pictures in rows and columns.
+
+    Attributes:
+        columns: Their headings; empty where there are none.
+        rows: Heading and cells of each.
+        colours: Name → red, green and blue in ``[0, 255]`` of what is marked in them.
+    """
+
+    columns: Sequence[str]
+    rows: Sequence[tuple[str, Sequence[Cell | None]]]
+    colours: Mapping[str, Sequence[int]] = dataclasses.field(default_factory=dict)
+
 
 _WRONG = np.array([235, 30, 50])
 _ROWS = 3
 _FRAMES = 8
-_CELL = 1.9  # inches
-_STRETCHED = 3.0  # a picture's cell is at most so many times as high as wide, or as wide as high
 _MOST_CLASSES = 24  # named below the pictures
 
 
-def overlays(setting: Setting, domain: Domain) -> Figure | None:
+def overlays(setting: Setting, domain: Domain) -> Pictures | None:
     """Test images of a domain: image, truth, then each method's prediction over its errors.
 
     Of the images that were kept, those on which predictions differ most from the first method's. Methods are shown
@@ -38,32 +58,19 @@ def overlays(setting: Setting, domain: Domain) -> Figure | None:
         return None
     first = next(iter(results.values()))
     images, masks = first.array("image", domain), first.array("mask", domain)
+    predictions = {label: result.array("prediction", domain) for label, result in results.items()}
     if images is None or masks is None:
         return None
-    chosen = _most_different([result.array("prediction", domain) for result in results.values()], masks)
-    rows = len(chosen)
-    height, width = images.shape[1:3]
-    stretched = min(max(height / width, 1 / _STRETCHED), _STRETCHED)
-    figure = Figure(figsize=(_CELL * (2 + len(results)), _CELL * stretched * 2 * rows + 0.7))
-    grid = figure.subplots(2 * rows, 2 + len(results), squeeze=False)
     names = _class_names(first, masks)
     colours = (255 * np.array(class_colours(len(names)))).astype(np.uint8)
-    for row, position in enumerate(chosen):
+    rows: list[tuple[str, Sequence[Cell | None]]] = []
+    for position in _most_different(list(predictions.values()), masks):
         image, mask = images[position], masks[position]
-        _draw_image(grid[2 * row : 2 * row + 2], image, mask, colours)
-        for column, (_, result) in enumerate(results.items(), start=2):
-            prediction = result.array("prediction", domain)
-            if prediction is not None:
-                _draw_prediction(grid[2 * row : 2 * row + 2, column], image, mask, prediction[position], colours)
-    for column, title in enumerate(["image", "truth", *results]):
-        grid[0, column].set_title(in_figure(title), loc="center")
-    patches = [
-        Patch(color=colour, label=in_figure(name))
-        for colour, name in zip(class_colours(len(names)), names, strict=True)
-    ][:_MOST_CLASSES]
-    patches.append(Patch(color=tuple(_WRONG / 255), label="wrong"))
-    figure.legend(handles=patches, loc="outside lower center", ncols=min(6, len(patches)))
-    return figure
+        shown = [_seen(image, mask, one[position], colours) for one in predictions.values() if one is not None]
+        rows.append(("", [Cell(image), Cell(_tinted(image, mask, colours)), *(above for above, _ in shown)]))
+        rows.append(("", [None, None, *(below for _, below in shown)]))
+    known = dict(zip(names[:_MOST_CLASSES], colours.tolist(), strict=False))
+    return Pictures(["image", "truth", *results], rows, {**known, "wrong": _WRONG.tolist()})
 
 
 def _most_different(predictions: list[Image | None], masks: Image) -> list[int]:
@@ -89,11 +96,11 @@ def clips(setting: Setting) -> list[tuple[str, Domain, Image]]:
     return found
 
 
-def frames(setting: Setting) -> Figure | None:
+def frames(setting: Setting) -> Pictures | None:
     """Frames kept by the first run that has any, a row per domain; ``None`` if no run kept frames."""
     for result in setting.results():
         if rows := _kept_frames(setting, result):
-            return _draw_frames(rows)
+            return Pictures([], [(domain_name(domain), [*map(Cell, images)]) for domain, images in rows])
     return None
 
 
@@ -105,32 +112,31 @@ def frames_source(setting: Setting) -> str:
     return ""
 
 
-def anchored(setting: Setting) -> Figure | None:
+def anchored(setting: Setting) -> Pictures | None:
     """Samples on their way through AuG-KD's generator, of the first run that has any; ``None`` if none has."""
     for result in setting.results():
-        for key, images in result.items.items():
+        for key, samples in result.items.items():
             confidence = result.items.get(key._replace(name="anchor_confidence"))
             if key.name == "anchor_images" and confidence is not None:
-                return draw({"images": images, "confidence": confidence})
+                return Pictures(
+                    [],
+                    [
+                        (
+                            panel,
+                            [
+                                Cell(images, f"{sure:.2f}")
+                                for images, sure in zip(samples[:, row], confidence[:, row], strict=True)
+                            ],
+                        )
+                        for row, panel in enumerate(PANELS)
+                    ],
+                )
     return None
 
 
 def _kept_frames(setting: Setting, result: Result) -> list[tuple[Domain, Image]]:
     found = [(domain, result.array("image", domain)) for domain in setting.domains]
     return [(domain, images[:_FRAMES]) for domain, images in found if images is not None and len(images)]
-
-
-def _draw_frames(rows: list[tuple[Domain, Image]]) -> Figure:
-    columns = max(len(images) for _, images in rows)
-    figure = Figure(figsize=(1.15 * columns, 1.4 * len(rows)))
-    grid = figure.subplots(len(rows), columns, squeeze=False)
-    for axes in grid.flat:
-        _bare(axes)
-    for line, (domain, images) in zip(grid, rows, strict=True):
-        for axes, image in zip(line, images, strict=False):
-            axes.imshow(image)
-        line[0].set_title(f"{in_figure(domain.name)} · {'seen' if domain.seen else 'unseen'}")
-    return figure
 
 
 def _same_images(setting: Setting, domain: Domain) -> dict[str, Result]:
@@ -149,22 +155,14 @@ def _same_images(setting: Setting, domain: Domain) -> dict[str, Result]:
     return chosen
 
 
-def _draw_image(cells: NDArray[Any], image: Image, mask: Image, colours: Image) -> None:
-    for axes in cells.flat:
-        _bare(axes)
-    cells[0, 0].imshow(image)
-    cells[0, 1].imshow(_tinted(image, mask, colours))
-
-
-def _draw_prediction(cells: NDArray[Any], image: Image, mask: Image, prediction: Image, colours: Image) -> None:
+def _seen(image: Image, mask: Image, prediction: Image, colours: Image) -> tuple[Cell, Cell]:
+    """What is predicted, and where that is wrong."""
     counted = mask != IGNORE_INDEX
     wrong = counted & (prediction != mask)
-    cells[0].imshow(_tinted(image, prediction, colours))
     errors = _grey(image)
     errors[wrong] = _WRONG
-    cells[1].imshow(errors)
     share = wrong.sum() / max(1, counted.sum())
-    cells[1].set_xlabel(f"{100 * share:.1f} % wrong", fontsize=9, labelpad=2)
+    return Cell(_tinted(image, prediction, colours)), Cell(errors, f"{100 * share:.1f} % wrong")
 
 
 def _tinted(image: Image, classes: Image, colours: Image) -> Image:
@@ -186,11 +184,3 @@ def _class_names(result: Result, masks: Image) -> list[str]:
         return [str(name) for name in names.tolist()]
     labelled = masks[masks != IGNORE_INDEX]
     return [f"class {index}" for index in range(int(labelled.max(initial=0)) + 1)]
-
-
-def _bare(axes: Axes) -> None:
-    axes.set_xticks([])
-    axes.set_yticks([])
-    axes.grid(False)
-    for spine in axes.spines.values():
-        spine.set_visible(False)

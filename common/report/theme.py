@@ -1,8 +1,7 @@
 """Colours and lettering of the figures, and how a figure enters the page.
 
 Charts are SVG inside the page, whose ink is the page's: they follow light and dark screens and print, stay sharp, and
-their words can be searched and read aloud. Pictures are WebP on a transparent ground, with lettering that can be read
-on both.
+their words can be searched and read aloud. Pictures are WebP, and the words around them the page's.
 """
 
 import base64
@@ -13,6 +12,7 @@ from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 import matplotlib
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
@@ -20,11 +20,9 @@ from PIL import Image
 Draw = Callable[[], Figure | None]
 """Draws a figure in the colours then in force, or ``None`` if there is nothing to show."""
 
-RESOLUTION = 100
-"""Dots per inch of pictures."""
+SIDE = 176
+"""Longer side of a picture in dots, unless it is smaller."""
 CLIP_SIDE, CLIP_MILLISECONDS = 128, 130
-QUALITY = 80
-"""Of pictures, in per cent."""
 
 _BASE: dict[Any, Any] = {
     "font.family": "sans-serif",
@@ -57,7 +55,6 @@ def _colours(ink: str, faint: str) -> dict[Any, Any]:
 # Stand for the page's own colours until the chart is text.
 _INK, _FAINT = "#010203", "#040506"
 _CHART = {**_BASE, **_colours(_INK, _FAINT), "svg.fonttype": "none"}
-_PICTURE = {**_BASE, **_colours("#808890", "#808890")}
 
 # Okabe and Ito's colours, told apart by colour-blind readers, without black and yellow, which vanish on one of the
 # two backgrounds. The reference is grey in every figure.
@@ -98,31 +95,32 @@ def chart_html(draw: Draw, caption: str, alternative: str) -> str:
         figure = draw()  # without pyplot: it needs no display and is freed with its last reference
         if figure is None:
             return ""
-        figure.savefig(content, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+        # Not by savefig, which draws everything twice.
+        unsigned = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+        FigureCanvasSVG(figure).print_svg(content, metadata=unsigned)  # type: ignore[no-untyped-call]
     drawn = content.getvalue()
     drawn = drawn[drawn.index("<svg") :].replace(_INK, "var(--ink)").replace(_FAINT, "var(--line)")
     drawn = drawn.replace("<svg", f'<svg role="img" aria-label="{alternative}"', 1)
     return f"<figure>{drawn.strip()}<figcaption>{caption}</figcaption></figure>"
 
 
-def picture_html(draw: Draw, caption: str, alternative: str) -> str:
-    """A figure of pictures, with the arguments of :func:`chart_html`."""
-    content = io.BytesIO()
-    with _drawing(_PICTURE):
-        figure = draw()
-        if figure is None:
-            return ""
-        figure.savefig(content, format="webp", dpi=RESOLUTION, pil_kwargs={"quality": QUALITY, "method": 4})
+def picture(image: NDArray[Any], words: str) -> str:
+    """A picture ``uint8 [H, W, 3]`` and, HTML-escaped, what it shows to those who cannot see it."""
+    shown, content = Image.fromarray(image), io.BytesIO()
+    if max(shown.size) > SIDE:
+        shown.thumbnail((SIDE, SIDE), Image.Resampling.BOX)
+    elif (times := SIDE // max(shown.size)) > 1:
+        shown = shown.resize((times * shown.width, times * shown.height), Image.Resampling.NEAREST)
+    shown.save(content, format="webp", quality=80, method=2)
     data = base64.b64encode(content.getvalue()).decode("ascii")
-    picture = f'<img src="data:image/webp;base64,{data}" alt="{alternative}">'
-    return f"<figure>{picture}<figcaption>{caption}</figcaption></figure>"
+    return f'<img src="data:image/webp;base64,{data}" alt="{words}">'
 
 
 def clip_html(frames: NDArray[Any], caption: str) -> str:
     """An animated picture of frames ``uint8 [K, H, W, 3]``; the first alone for who has asked for less motion."""
     pictures = [Image.fromarray(frame).resize((CLIP_SIDE, CLIP_SIDE), Image.Resampling.NEAREST) for frame in frames]
     moving, still = io.BytesIO(), io.BytesIO()
-    options: dict[str, Any] = {"format": "webp", "quality": 60, "method": 4}
+    options: dict[str, Any] = {"format": "webp", "quality": 60, "method": 2}
     pictures[0].save(moving, save_all=True, append_images=pictures[1:], duration=CLIP_MILLISECONDS, loop=0, **options)
     pictures[0].save(still, **options)
     source, first = (f"data:image/webp;base64,{base64.b64encode(one.getvalue()).decode()}" for one in (moving, still))

@@ -9,7 +9,6 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from common.report import theme
 from common.report.main import main
 from common.report.results import collect
 from common.runs.folder import Run
@@ -45,7 +44,6 @@ def test_no_folder_keeps_the_report_from_being_made(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "1000000")  # no line is broken
-    monkeypatch.setattr(theme, "RESOLUTION", 20)  # most of the time goes into pixels
     rng = np.random.default_rng([batch, count])
     shutil.copytree(sound, "runs/sound")
     names = sorted(path.name for path in sound.iterdir())

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from common.evaluation.segmentation import confusion_matrix
-from common.report import theme
 from common.report.escape import in_cell, in_figure, on_page
 from common.report.main import main
 from common.report.results import Domain, collect
@@ -77,7 +76,6 @@ def test_a_name_goes_through_every_part(
         for seed in range(2):
             rename(write.segmentation_run(runs / f"{method}-{seed}", method, seed, images=4), name)
     monkeypatch.setenv("COLUMNS", "500")
-    monkeypatch.setattr(theme, "RESOLUTION", 20)  # most of the time goes into pixels
     main([str(runs), "--out", str(runs / "out"), "--resamples", "100"])
     printed = capsys.readouterr().out
     shown = visible(name)

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 from scipy import stats
 
+from common.report import theme
 from common.report.main import main
 from common.runs.folder import Run
 
@@ -47,7 +48,7 @@ class Page(HTMLParser):
         self.links: list[str] = []
         self.cells: list[str] = []
         self.headings: list[str] = []
-        self.charts = re.findall(r"<svg.*?</svg>", text, flags=re.DOTALL)
+        self.charts = re.findall(r"<svg role=.*?</svg>", text, flags=re.DOTALL)
         self.feed(text)
         assert not self.open
 
@@ -140,11 +141,13 @@ def test_page_is_one_file_with_every_part(segmentation: tuple[Path, Rows, Page])
         "Runs, and how to train one again",
     ]
     assert not page.links
-    (source,) = page.sources  # the overlays
-    kind, data = source.split(",", 1)
-    assert kind == "data:image/webp;base64"
-    picture = np.asarray(Image.open(io.BytesIO(base64.b64decode(data))).convert("L"))
-    assert picture.std() > 5  # something was drawn
+    kinds, pictures = zip(*(source.split(",", 1) for source in page.sources), strict=True)
+    assert set(kinds) == {"data:image/webp;base64"}
+    drawn = [Image.open(io.BytesIO(base64.b64decode(data))).convert("L") for data in pictures]
+    assert len(drawn) == 3 * (2 + 2 * 3)  # images with their truth; predictions and errors of three rows
+    assert max(np.asarray(one).std() for one in drawn) > 5
+    assert all(max(one.size) > theme.SIDE // 2 for one in drawn)
+    assert len([cell for cell in page.cells if re.fullmatch(r"\d+\.\d % wrong", cell)]) == 9
     assert "<code>kdseg-train --config-dir RUN" in (runs.parent / "out" / "report.html").read_text()
     # Differences, seen against unseen, profiles, bars and curves.
     assert len(page.charts) == 5

@@ -13,7 +13,6 @@ import pytest
 from PIL import Image
 
 from common.evaluation.statistics import Interval
-from common.report import theme
 from common.report.comparison import compare
 from common.report.estimates import resample
 from common.report.families import families
@@ -35,7 +34,6 @@ def add(run: Run, metric: str, value: float) -> None:
 def test_other_metrics_are_shown_in_their_units(
     tmp_path: Path, write: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(theme, "RESOLUTION", 20)
     run = write.segmentation_run(tmp_path / "runs" / "erm-0", "erm", 0, images=4)
     for metric, value in (("nll", 1.2345), ("ece", 0.1234), ("brier", 0.5678), ("latency", 17.0)):
         add(run, metric, value)
