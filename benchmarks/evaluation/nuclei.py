@@ -15,6 +15,7 @@ if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).parents[2])
 
 from benchmarks.programs import call
+from common.evaluation.conditions import condition
 from common.runs.folder import Run
 
 RESULTS = Path(__file__).parent / "results"
@@ -28,6 +29,7 @@ MEASURES = (
     *("measures=[corruptions,attacks,unknown,analysis]", "corruptions.names=benchmark", "corruptions.severities=[3]"),
     *("attacks.names=[segpgd]", "attacks.radii=[1,4]", "attacks.steps=5", "most=8", "device=cpu"),
 )
+KINDS = {"corruption", "attack", "unknown", "analysis"}
 ROWS = ("erm", "label_smoothing", "sd_dropout", "kd", "kddg_sdd")
 ASK_A_TEACHER = ("kd", "kddg_sdd")
 
@@ -39,7 +41,8 @@ def cell(nuclei: Path, row: str, seed: int) -> None:
         more += (f"teacher={RUNS / 'teacher'}",)
     if not run.finished:
         call("kdseg-train", *SHARED, *more, f"run_dir={run.path}")
-    call("kdseg-evaluate", f"run={run.path}", *MEASURES)
+    if KINDS - {done.kind for row in run.measures() if (done := condition(row.condition)) is not None}:
+        call("kdseg-evaluate", f"run={run.path}", *MEASURES)
     print(f"{row}, seed {seed}", flush=True)
 
 
