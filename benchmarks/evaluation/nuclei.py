@@ -6,7 +6,6 @@ Run: ``python benchmarks/evaluation/nuclei.py --nuclei DIR``. Every run is one o
 """
 
 import argparse
-import shutil
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,11 +13,10 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).parents[2])
 
+from benchmarks.evaluation.evidence import measured, report
 from benchmarks.programs import call
-from common.evaluation.conditions import condition
 from common.runs.folder import Run
 
-RESULTS = Path(__file__).parent / "results"
 RUNS = Path("runs/evaluation-nuclei")
 TARGET = "purple_on_white"
 SHARED = (
@@ -29,7 +27,6 @@ MEASURES = (
     *("measures=[corruptions,attacks,unknown,analysis]", "corruptions.names=benchmark", "corruptions.severities=[3]"),
     *("attacks.names=[segpgd]", "attacks.radii=[1,4]", "attacks.steps=5", "most=8", "device=cpu"),
 )
-KINDS = {"corruption", "attack", "unknown", "analysis"}
 ROWS = ("erm", "label_smoothing", "sd_dropout", "kd", "kddg_sdd")
 ASK_A_TEACHER = ("kd", "kddg_sdd")
 
@@ -41,8 +38,7 @@ def cell(nuclei: Path, row: str, seed: int) -> None:
         more += (f"teacher={RUNS / 'teacher'}",)
     if not run.finished:
         call("kdseg-train", *SHARED, *more, f"run_dir={run.path}")
-    if KINDS - {done.kind for row in run.measures() if (done := condition(row.condition)) is not None}:
-        call("kdseg-evaluate", f"run={run.path}", *MEASURES)
+    measured(run, "kdseg-evaluate", MEASURES)
     print(f"{row}, seed {seed}", flush=True)
 
 
@@ -57,11 +53,7 @@ def main() -> None:
     cells = [(row, seed) for seed in range(options.seeds) for row in ROWS]
     with ThreadPoolExecutor(options.processes) as pool:
         list(pool.map(lambda one: cell(options.nuclei, *one), cells))
-    runs = [str(RUNS / f"{row}-{seed}") for row, seed in cells]
-    call("kd-report", *runs, "--out", str(RUNS / "report"))
-    RESULTS.mkdir(exist_ok=True)
-    for source, name in (("report.md", "nuclei.md"), ("measures.csv", "nuclei.csv")):
-        shutil.copy(RUNS / "report" / source, RESULTS / name)
+    report([Run(RUNS / f"{row}-{seed}") for row, seed in cells], "nuclei")
 
 
 if __name__ == "__main__":
