@@ -19,6 +19,11 @@ def kdrl_evaluate() -> None:
     _start("kdrl/evaluate")
 
 
+def kdrl_play() -> None:
+    """``kdrl-play``."""
+    _start("kdrl/play")
+
+
 def kdseg_train() -> None:
     """``kdseg-train``."""
     _start("kdseg/train")
@@ -27,6 +32,11 @@ def kdseg_train() -> None:
 def kdseg_evaluate() -> None:
     """``kdseg-evaluate``."""
     _start("kdseg/evaluate")
+
+
+def kdseg_predict() -> None:
+    """``kdseg-predict``."""
+    _start("kdseg/predict")
 
 
 def _start(name: str) -> None:

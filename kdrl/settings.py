@@ -9,6 +9,7 @@ from pydantic.dataclasses import dataclass
 from common.arguments import Count, CountFromZero, Range, Seed
 from common.errors import choice
 from common.procgen import DIFFICULTIES, GAMES, LOOKS, LevelSet
+from common.runs.records import Weights
 from common.runs.settings import STRICT, JudgeSettings, RunSettings
 from kdrl.extractors import Precision, policy_kwargs
 
@@ -85,3 +86,20 @@ class EvaluateSettings(JudgeSettings):
     looks: list[Annotated[str, _one_of(LOOKS, "looks")]]
     num_envs: Annotated[int, Range(1, 4096)]
     seed: Seed
+
+
+@dataclass(config=STRICT, kw_only=True)
+class PlaySettings:
+    """``configs/kdrl/play.yaml``."""
+
+    run: str
+    weights: Weights
+    unfinished: bool
+    out: str
+    looks: list[Annotated[str, _one_of(LOOKS, "looks")]]
+    episodes: Count
+    most: Annotated[int, Range(1, 10_000)]
+    rate: Annotated[int, Range(1, 60)]
+    greedy: bool
+    seed: Seed
+    device: str

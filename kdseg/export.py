@@ -6,14 +6,13 @@ from typing import Any
 
 from torch import nn
 
-from common.arguments import check_type
 from common.errors import InputError
 from common.runs.folder import Run
 from common.runs.records import Weights
 from kdseg.domains.augmentation import normalization
 from kdseg.domains.dataset import IMAGENET_MEAN, IMAGENET_STD
 from kdseg.networks import SegmentationNetwork
-from kdseg.restore import load_network
+from kdseg.restore import load_network, normalization_of
 
 
 def save_stock(
@@ -60,9 +59,4 @@ def save_run(run: str | Path, directory: str | Path, weights: Weights = "auto") 
     folder = Run(run)
     folder.check_finished(f"run={run}")
     network, settings = load_network(folder, weights)
-    triple = tuple[float, float, float]
-    mean, std = (
-        check_type(settings.data.get(name, usual), triple, f"{folder.config_path}: data.{name}")
-        for name, usual in (("mean", IMAGENET_MEAN), ("std", IMAGENET_STD))
-    )
-    save_stock(network, directory, mean, std)
+    save_stock(network, directory, *normalization_of(folder, settings))

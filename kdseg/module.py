@@ -309,13 +309,12 @@ class SegmentationModule(pl.LightningModule):
 
     def validation_step(self, batch: dict[str, Tensor], batch_index: int, dataloader_idx: int = 0) -> None:
         """Add a batch's pixels to its loader's confusion matrix."""
-        logits, masks = self(batch["image"]), batch["mask"]
-        confusion = batch_confusion(logits, masks, self.num_classes).sum(dim=0)
-        self.confusions[dataloader_idx] = self.confusions[dataloader_idx] + confusion
+        logits = self(batch["image"])
+        self._count(batch, logits, dataloader_idx)
         if self._beside is not None:
             images = batch["image"].contiguous(memory_format=self.memory_format)
             is_source = not self.unseen_names or dataloader_idx < len(self.source_names)
-            self._beside.add(images, masks, logits, dataloader_idx, is_source)
+            self._beside.add(images, batch["mask"], logits, dataloader_idx, is_source)
 
     def on_validation_epoch_start(self) -> None:
         """Forget the matrices of the validation before; every process judges the first one's network."""
@@ -336,9 +335,39 @@ class SegmentationModule(pl.LightningModule):
             self.log("validation/averaging_loss", loss, rank_zero_only=True)
         names = dict(enumerate([*self.source_names, *self.unseen_names]))
         for metric, confusions in (("miou", self.confusions), ("miou_averaged", self.averaged_confusions)):
-            for number, confusion in confusions.items():
-                score = float(mean_iou(confusion.cpu().numpy()))
-                self.log(f"validation/{names.get(number, number)}/{metric}", score, rank_zero_only=True)
+            self._log_scores("validation", metric, confusions, names)
+
+    def on_test_epoch_start(self) -> None:
+        """Forget the matrices of before."""
+        loaders = len(self.trainer.num_test_batches)
+        self.confusions = {number: no_confusion(self.num_classes, self.device) for number in range(loaders)}
+
+    def test_step(self, batch: dict[str, Tensor], batch_index: int, dataloader_idx: int = 0) -> None:
+        """Add a batch's pixels to its loader's confusion matrix."""
+        self._count(batch, self(batch["image"]), dataloader_idx)
+
+    def on_test_epoch_end(self) -> None:
+        """Log mIoU per loader, by the names of the data module's ``test_parts`` where the Trainer has one."""
+        parts = getattr(getattr(self.trainer, "datamodule", None), "test_parts", ())
+        self._log_scores(
+            "test",
+            "miou",
+            {number: self._summed(one) for number, one in self.confusions.items()},
+            dict(enumerate(part.domain for part in parts)),
+        )
+
+    def predict_step(self, batch: dict[str, Tensor], batch_index: int, dataloader_idx: int = 0) -> Tensor:
+        """Predicted classes ``int64 [B, H, W]``."""
+        return self(batch["image"]).argmax(dim=1)  # type: ignore[no-any-return]
+
+    def _count(self, batch: dict[str, Tensor], logits: Tensor, loader: int) -> None:
+        confusion = batch_confusion(logits, batch["mask"], self.num_classes).sum(dim=0)
+        self.confusions[loader] = self.confusions[loader] + confusion
+
+    def _log_scores(self, stage: str, metric: str, confusions: Mapping[int, Tensor], names: Mapping[int, str]) -> None:
+        for number, confusion in confusions.items():
+            score = float(mean_iou(confusion.cpu().numpy()))
+            self.log(f"{stage}/{names.get(number, number)}/{metric}", score, rank_zero_only=True)
 
     @property
     def averaged_confusions(self) -> dict[int, Tensor]:

@@ -12,10 +12,12 @@ from pydantic import (
 )
 from pydantic.dataclasses import dataclass
 
-from common.arguments import Count, CountFromZero, Fraction, NotNegative, UpToOne
+from common.arguments import Count, CountFromZero, Fraction, NotNegative, Range, UpToOne
 from common.errors import InputError
+from common.runs.records import Weights
 from common.runs.settings import STRICT, JudgeSettings, RunSettings
 from common.text import shown
+from kdseg.domains.images import ValueRange
 
 
 class NetworkSettings(BaseModel):
@@ -110,3 +112,21 @@ class EvaluateSettings(JudgeSettings):
     run: str
     target: str | None
     root: str | None
+
+
+@dataclass(config=STRICT, kw_only=True)
+class PredictSettings:
+    """``configs/kdseg/predict.yaml``; see :class:`kdseg.predictor.Predictor`."""
+
+    run: str | Annotated[list[str], Field(min_length=1)]
+    weights: Weights
+    unfinished: bool
+    images: str
+    out: str
+    tile: Annotated[int, Range(32, 65536)] | None
+    overlap: Annotated[float, Range(0, 0.75)]
+    flips: bool
+    overlays: bool
+    confidence: bool
+    value_range: ValueRange | None
+    device: str

@@ -14,8 +14,10 @@ from hydra.core.global_hydra import GlobalHydra
 
 import common.report.main
 import kdrl.evaluate
+import kdrl.play
 import kdrl.train
 import kdseg.evaluate
+import kdseg.predict
 import kdseg.train
 
 ROOT = Path(__file__).parent.parent
@@ -30,8 +32,10 @@ LINES = [
 PROGRAMS: dict[str, Callable[[], object]] = {
     "kdrl-train": kdrl.train.main,
     "kdrl-evaluate": kdrl.evaluate.main,
+    "kdrl-play": kdrl.play.main,
     "kdseg-train": kdseg.train.main,
     "kdseg-evaluate": kdseg.evaluate.main,
+    "kdseg-predict": kdseg.predict.main,
     "kd-report": common.report.main.main,
 }
 # Starpilot's episodes are short; CoinRun's may last a thousand steps.
@@ -40,7 +44,9 @@ SMALLER = {
     "evaluation.episodes=4 evaluation.looks=[themed] evaluation.every=0",
     "kdrl-evaluate": "episodes=4 num_envs=4 looks=[themed] most=2",
     "kdseg-train": "trainer.max_steps=2 evaluation.every=0 data.batch_size=2",
+    "kdrl-play": "most=2",
     "kdseg-evaluate": "most=1",
+    "kdseg-predict": "",
     "kd-report": "",
 }
 PREPARED = "method.terms.augkd.preparation.data_free_rounds=2 method.terms.augkd.preparation.anchor_rounds=2"

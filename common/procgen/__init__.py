@@ -2,6 +2,7 @@
 
 from common.procgen.engine import (
     ACTION_COUNT,
+    ACTION_NAMES,
     DIFFICULTIES,
     FRAME_SHAPE,
     GAMES,
@@ -14,6 +15,7 @@ from common.procgen.levels import LevelSet
 
 __all__ = [
     "ACTION_COUNT",
+    "ACTION_NAMES",
     "DIFFICULTIES",
     "FRAME_SHAPE",
     "GAMES",

@@ -41,7 +41,12 @@ GAMES = (
 )
 LOOKS = ("themed", "plain", "generated")
 DIFFICULTIES = ("easy", "hard")
-ACTION_COUNT = 15
+ACTION_NAMES = (
+    *("left down", "left", "left up", "down", "nothing", "up", "right down", "right", "right up"),
+    *("D", "A", "W", "S", "Q", "E"),
+)
+"""What the actions of every game are, by the keys that they press; what a key does, the game decides."""
+ACTION_COUNT = len(ACTION_NAMES)
 FRAME_SHAPE = (64, 64, 3)
 
 _LOOK_OPTIONS: dict[str, dict[str, bool]] = {

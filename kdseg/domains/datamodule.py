@@ -178,6 +178,10 @@ class SegmentationData(LightningDataModule):
         """A loader for each of ``test_parts``."""
         return [self.eval_dataloader(part.dataset) for part in self.test_parts]
 
+    def predict_dataloader(self) -> list[DataLoader[Entry]]:
+        """As :meth:`test_dataloader`."""
+        return self.test_dataloader()
+
     def eval_dataloader(self, dataset: SegmentationDataset) -> DataLoader[Entry]:
         """Every image of ``dataset`` once, whole, in batches of one size; see ``index`` for which is which."""
         sizes = [(item.height, item.width) for item in dataset.items]

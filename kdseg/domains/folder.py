@@ -18,7 +18,7 @@ from kdseg.domains.findings import findings
 from kdseg.domains.folds import Fold
 from kdseg.domains.groups import GroupTable
 from kdseg.domains.held_out import Images, Parts, judged_parts, source_names
-from kdseg.domains.images import ValueRange, check_brightness
+from kdseg.domains.images import ValueRange, check_brightness, checked_range
 from kdseg.domains.labels import added, check_labels, check_sense, count_classes
 from kdseg.domains.masks import Digits, MaskValue, make_label_map
 from kdseg.domains.pairs import FolderDomain, Found, Pair, Reading, check_pairs, find_pairs
@@ -146,7 +146,7 @@ class FolderData(SegmentationData):
         table = GroupTable(folder / metadata, group_column, name_column, domain_column) if group_column else None
         label_map = make_label_map(mask_values, colour_map, class_names)
         class_names = class_names if label_map is None else label_map.names
-        reading = Reading(_checked_range(value_range), label_map)
+        reading = Reading(checked_range(value_range), label_map)
         if images is None:
             chosen = choose_domains(domains_in(folder), target, sources, f"in {folder}")
             found = {name: find_pairs(folder, name, mask_folder, unlabelled) for name in [*chosen, target]}
@@ -180,12 +180,6 @@ class FolderData(SegmentationData):
             for name, domain in domains.items()
             if domain.checked
         }
-
-
-def _checked_range(value_range: ValueRange | None) -> ValueRange | None:
-    if value_range is not None and not value_range[0] < value_range[1]:
-        raise InputError(f"value_range={list(value_range)} must be what is black, then what is white, as two numbers")
-    return value_range
 
 
 def _check_masks(

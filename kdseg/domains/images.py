@@ -84,6 +84,17 @@ def _whole_range(path: Path, pixels: NDArray[Any]) -> ValueRange:
     )
 
 
+def checked_range(value_range: ValueRange | None) -> ValueRange | None:
+    """The range itself.
+
+    Raises:
+        InputError: it is empty.
+    """
+    if value_range is not None and not value_range[0] < value_range[1]:
+        raise InputError(f"value_range={list(value_range)} must be what is black, then what is white, as two numbers")
+    return value_range
+
+
 def check_brightness(domain: str, brightest: Sequence[int | None], clipped: Sequence[float]) -> str | None:
     """Raise where the images of a domain would be nearly black; or say that a range cuts much off.
 

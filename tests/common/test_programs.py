@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PROGRAMS = ("kdrl-train", "kdrl-evaluate", "kdseg-train", "kdseg-evaluate")
+PROGRAMS = ("kdrl-train", "kdrl-evaluate", "kdrl-play", "kdseg-train", "kdseg-evaluate", "kdseg-predict")
 HEAVY = {"torch", "stable_baselines3", "pytorch_lightning", "matplotlib"}
 
 

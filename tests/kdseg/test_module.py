@@ -22,10 +22,12 @@ from torchmetrics.functional.classification import multiclass_jaccard_index
 
 from common.distillation import Distillation
 from common.errors import InputError, NonFiniteLossError
+from common.evaluation.segmentation import mean_iou
 from common.teacher import Teacher
 from common.terms import KD, KDDG, SDDropout, Term, TermOutput
 from common.view import View
-from kdseg import SegmentationModule, create_network
+from kdseg import FolderData, SegmentationModule, create_network
+from kdseg.metrics import batch_confusion
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:You defined a `validation_step`"),
@@ -447,3 +449,23 @@ def test_there_are_golden_losses_of_every_method_and_they_differ() -> None:
     golden = json.loads(GOLDEN.read_text())
     assert list(golden) == list(METHODS)
     assert len({tuple(losses) for losses in golden.values()}) == len(METHODS)
+
+
+@pytest.mark.filterwarnings("ignore:You are using a custom batch sampler")
+def test_the_trainer_tests_and_predicts(nuclei: Path) -> None:
+    data = FolderData(nuclei, target="fluorescence", crop_size=32, batch_size=4)
+    module = SegmentationModule(create_network(encoder_depth=3, decoder_channels=[8, 8, 8], classes=2), 2)
+    trainer = pl.Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, enable_checkpointing=False)
+    scores = {name: value for found in trainer.test(module, data, verbose=False) for name, value in found.items()}
+    module.eval()
+    for part in data.test_parts:
+        confusion = sum(
+            batch_confusion(module(batch["image"]), batch["mask"], 2).sum(0)
+            for batch in data.eval_dataloader(part.dataset)
+        )
+        assert scores[f"test/{part.domain}/miou"] == pytest.approx(float(mean_iou(confusion.numpy())), abs=1e-6)
+    predicted = trainer.predict(module, data)
+    images = [len(part.dataset) for part in data.test_parts]
+    assert [sum(len(batch) for batch in loader) for loader in predicted] == images
+    first = next(iter(data.eval_dataloader(data.test_parts[0].dataset)))
+    assert torch.equal(predicted[0][0], module(first["image"]).argmax(1))

@@ -1,0 +1,94 @@
+"""A run's policy to look at, on levels it has seen and on others: kdrl-play."""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from rich.console import Console
+from rich.progress import track
+from torch import nn
+
+from common.application import run as run_application
+from common.errors import InputError
+from common.runs.disk import write_atomically
+from common.runs.folder import Run
+from kdrl.episodes import test_parts
+from kdrl.film import moments, side_by_side
+from kdrl.networks import PolicyLogits
+from kdrl.restore import load_network
+from kdrl.settings import PlaySettings
+
+Frames = Sequence[NDArray[np.uint8]]
+
+
+def film(settings: PlaySettings) -> None:
+    """Write a film of a finished run's policy: seen and unseen levels side by side, and other looks.
+
+    Raises:
+        InputError: no finished RL run there, an unknown look, or a file that cannot be a film.
+    """
+    out = Path(settings.out)
+    write = _writer(out)
+    source = Run(settings.run)
+    policy, trained = load_network(source, settings.weights, settings.device)
+    source.check_finished(f"run={settings.run}", settings.unfinished)
+    network: nn.Module = PolicyLogits(policy)
+    films = []
+    for part in test_parts(trained.env, settings.looks):
+        if part.split == "test":
+            heading = f"{trained.env.game}, {part.look}, {'seen' if part.seen else 'unseen'} levels"
+            played = moments(network, trained.env, part, settings.episodes, settings.seed, settings.greedy)
+            films.append((heading, played))
+    console = Console()
+    frames = track(side_by_side(films, settings.most), "playing", total=settings.most, console=console, transient=True)
+    write_atomically(out, partial(write, frames=list(frames), rate=settings.rate))
+    console.print(f"written: {out}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _writer(out: Path) -> Callable[..., None]:
+    kind = out.suffix.lower()
+    if kind not in _WRITERS:
+        raise InputError(f"out={out} must end in one of: {', '.join(_WRITERS)}")
+    if out.exists() and not out.is_file():
+        raise InputError(f"out={out} is there and is no file; choose another name")
+    if kind == ".mp4":
+        try:
+            import av  # noqa: F401
+        except ImportError as error:
+            raise InputError(
+                f"out={out} needs the extra 'video' (pip install 'kdshift[video]'); .webp and .gif do not"
+            ) from error
+    return _WRITERS[kind]
+
+
+def _animation(path: Path, frames: Frames, rate: int) -> None:
+    """GIF or WebP."""
+    first, *rest = [Image.fromarray(frame) for frame in frames]
+    first.save(path, save_all=True, append_images=rest, duration=round(1000 / rate), loop=0)
+
+
+def _mp4(path: Path, frames: Frames, rate: int) -> None:
+    import av
+
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("h264", rate=rate)
+        stream.height, stream.width = frames[0].shape[:2]
+        stream.pix_fmt = "yuv420p"
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode())
+
+
+_WRITERS: Mapping[str, Callable[..., None]] = {".mp4": _mp4, ".webp": _animation, ".gif": _animation}
+
+
+def main() -> None:
+    """Entry point of ``kdrl-play``."""
+    run_application("kdrl/play", PlaySettings, film)
+
+
+if __name__ == "__main__":
+    main()
