@@ -39,6 +39,16 @@ def kdseg_predict() -> None:
     _start("kdseg/predict")
 
 
+def kdrl_export() -> None:
+    """``kdrl-export``."""
+    _start("kdrl/export")
+
+
+def kdseg_export() -> None:
+    """``kdseg-export``."""
+    _start("kdseg/export")
+
+
 def _start(name: str) -> None:
     """Run the program of a primary configuration's name, or help with it."""
     if not ({"-h", "--help"} & set(sys.argv[1:]) and _helped(name)):

@@ -1,4 +1,4 @@
-"""The way back to Stable-Baselines3: archives that its own PPO loads, on a machine without this package."""
+"""The way back to Stable-Baselines3: archives that its own PPO loads without this package; kdrl-export."""
 
 import contextlib
 import io
@@ -13,8 +13,12 @@ from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.save_util import save_to_zip_file
 
+from common.application import run as run_application
 from common.runs.folder import Run
 from common.runs.records import Weights
+from common.runs.settings import ExportSettings
+from common.sharing import share
+from kdrl import onnx
 from kdrl.buffers import FrameBuffer, IndexedRolloutBuffer
 from kdrl.restore import load_network
 
@@ -51,18 +55,19 @@ def save_stock(
         save_to_zip_file(path, data=data, params=params, pytorch_variables={})
 
 
-def stock_ppo(run: str | pathlib.Path, weights: Weights = "auto") -> PPO:
+def stock_ppo(run: str | pathlib.Path, weights: Weights = "auto", unfinished: bool = False) -> PPO:
     """A finished run's policy as plain ``stable_baselines3.PPO``, to play with or to :func:`save_stock`.
 
     Args:
         run: The run's folder.
         weights: Its last weights, the averaged ones, or with ``auto`` the averaged ones if it has any.
+        unfinished: Whether a run that is not finished will do.
 
     Raises:
         InputError: not a finished RL run's folder, or no such weights in it.
     """
     folder = Run(run)
-    folder.check_finished(f"run={run}")
+    folder.check_finished(f"run={run}", unfinished)
     policy, settings = load_network(folder, weights, device="cpu")
     model: Any = PPO(type(policy), None, device="cpu", _init_setup_model=False)  # type: ignore[arg-type]
     model.observation_space, model.action_space, model.n_envs = policy.observation_space, policy.action_space, 1
@@ -89,3 +94,56 @@ def _carried() -> Iterator[None]:
         yield
     finally:
         cloudpickle.unregister_pickle_by_value(module)
+
+
+_USE = """\
+```python
+from stable_baselines3 import PPO
+
+model = PPO.load("{name}.zip")  # a pickle: load none from people you do not trust
+action, _ = model.predict(observation)  # frames, uint8 [3, 64, 64]
+```"""
+_USE_ONNX = """\
+With ONNX Runtime, from frames `uint8 [B, 3, 64, 64]` to logits and the likeliest actions:
+
+```python
+import onnxruntime
+
+session = onnxruntime.InferenceSession("model.onnx")
+logits, action = session.run(None, {"observations": frames})
+```"""
+
+
+def export(settings: ExportSettings) -> None:
+    """Write a finished run's policy for others: as Stable-Baselines3 loads it, as ONNX, with a card.
+
+    Raises:
+        InputError: not a finished RL run, no such weights, an ``out`` that holds something, a missing extra, or an ONNX
+            file that does not do the same.
+    """
+
+    def write(folder: pathlib.Path) -> tuple[dict[str, str], list[str]]:
+        model = stock_ppo(settings.run, settings.weights, settings.unfinished)
+        env = load_network(Run(settings.run), settings.weights, "cpu")[1].env
+        name = f"ppo-{env.game}"
+        save_stock(model, folder / f"{name}.zip")
+        files = {f"{name}.zip": "the policy, as `stable_baselines3.PPO.load` takes it"}
+        uses = [_USE.replace("{name}", name)]
+        if settings.onnx or settings.int8:
+            tried = onnx.frames(env)
+            files["model.onnx"] = f"ONNX; {onnx.write(model.policy, folder / 'model.onnx', tried)}"
+            uses.append(_USE_ONNX)
+        if settings.int8:
+            files["model_int8.onnx"] = onnx.write_small(folder / "model.onnx", folder / "model_int8.onnx", env, tried)
+        return files, uses
+
+    share(settings, write)
+
+
+def main() -> None:
+    """Entry point of ``kdrl-export``."""
+    run_application("kdrl/export", ExportSettings, export)
+
+
+if __name__ == "__main__":
+    main()

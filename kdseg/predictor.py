@@ -15,7 +15,7 @@ from common.runs.records import Weights
 from common.teacher import Teacher
 from kdseg.domains.images import ValueRange
 from kdseg.networks import Renormalized
-from kdseg.restore import load_network, normalization_of
+from kdseg.restore import load_network, trained_normalization
 from kdseg.tiles import Tiling, flipped, predict_tiles
 
 # Of pixels in [0, 1].
@@ -82,7 +82,7 @@ class Predictor:
             network, trained = load_network(run, weights)
             if trained.channels_last:
                 network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-            networks.append(Renormalized(network, _AS_THEY_ARE, normalization_of(run, trained)))
+            networks.append(Renormalized(network, _AS_THEY_ARE, trained_normalization(run, trained)))
             settings.append(trained)
         names = settings[0].classes
         assert names is not None

@@ -83,7 +83,7 @@ def load_teacher(
     def load(run: Run) -> nn.Module:
         network, settings = load_network(run, weights)
         _check_fits(run, settings, data)
-        ours, theirs = (data.mean, data.std), normalization_of(run, settings)
+        ours, theirs = (data.mean, data.std), trained_normalization(run, settings)
         sources = check_type(settings.data.get("sources"), list[str] | None, f"{run.config_path}: data.sources")
         if data.target_name in (sources or []):
             warnings.append(f"teacher={run.path} was trained on the target domain {data.target_name}")
@@ -102,7 +102,7 @@ def _check_fits(run: Run, settings: TrainSettings, data: SegmentationData) -> No
         )
 
 
-def normalization_of(run: Run, settings: TrainSettings) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def trained_normalization(run: Run, settings: TrainSettings) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation a channel that a run was trained with."""
     mean, std = (
         check_type(settings.data.get(name, usual), tuple[float, float, float], f"{run.config_path}: data.{name}")

@@ -14,9 +14,11 @@ from hydra.core.global_hydra import GlobalHydra
 
 import common.report.main
 import kdrl.evaluate
+import kdrl.export
 import kdrl.play
 import kdrl.train
 import kdseg.evaluate
+import kdseg.export
 import kdseg.predict
 import kdseg.train
 
@@ -33,9 +35,11 @@ PROGRAMS: dict[str, Callable[[], object]] = {
     "kdrl-train": kdrl.train.main,
     "kdrl-evaluate": kdrl.evaluate.main,
     "kdrl-play": kdrl.play.main,
+    "kdrl-export": kdrl.export.main,
     "kdseg-train": kdseg.train.main,
     "kdseg-evaluate": kdseg.evaluate.main,
     "kdseg-predict": kdseg.predict.main,
+    "kdseg-export": kdseg.export.main,
     "kd-report": common.report.main.main,
 }
 # Starpilot's episodes are short; CoinRun's may last a thousand steps.
@@ -45,6 +49,8 @@ SMALLER = {
     "kdrl-evaluate": "episodes=4 num_envs=4 looks=[themed] most=2",
     "kdseg-train": "trainer.max_steps=2 evaluation.every=0 data.batch_size=2",
     "kdrl-play": "most=2",
+    "kdrl-export": "onnx=false",
+    "kdseg-export": "onnx=false",
     "kdseg-evaluate": "most=1",
     "kdseg-predict": "",
     "kd-report": "",

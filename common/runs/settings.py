@@ -94,3 +94,28 @@ class JudgeSettings(MeasureSettings):
     out: str | None
     device: str
     unfinished: bool = False
+
+
+@dataclass(config=STRICT, kw_only=True)
+class ExportSettings:
+    """What every export has.
+
+    Attributes:
+        run: A finished run's folder.
+        weights: Which of its weights.
+        unfinished: Whether the run may be one that is not finished.
+        out: A new folder.
+        onnx: Whether an ONNX file is written.
+        int8: Whether another of 8 bits is.
+        license: Of the weights, for the card.
+        push: ``USER/NAME`` to upload the folder to, or ``None``.
+    """
+
+    run: str
+    weights: Weights
+    unfinished: bool
+    out: str
+    onnx: bool
+    int8: bool
+    license: str | None
+    push: str | None

@@ -8,7 +8,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PROGRAMS = ("kdrl-train", "kdrl-evaluate", "kdrl-play", "kdseg-train", "kdseg-evaluate", "kdseg-predict")
+PROGRAMS = (
+    *("kdrl-train", "kdrl-evaluate", "kdrl-play", "kdrl-export"),
+    *("kdseg-train", "kdseg-evaluate", "kdseg-predict", "kdseg-export"),
+)
 HEAVY = {"torch", "stable_baselines3", "pytorch_lightning", "matplotlib"}
 
 
