@@ -39,6 +39,8 @@ PARTS: Choices = {
     **{f"common.terms.{kind.__name__}": kind for kind in TERMS.values()},
 }
 
+# Of places that pydantic names and configurations do not: kinds of arguments, and of games.
+_INNER = ("list[", "function-", "procgen", "gymnasium")
 # No configuration of ours is deeper.
 _DEEPEST = 50
 
@@ -172,7 +174,7 @@ def check_settings(values: Any, settings: type[S]) -> S:
         cause = first.get("ctx", {}).get("error")
         if isinstance(cause, InputError):  # a validator of ours has said it all
             raise cause from error
-        place = ".".join(str(part) for part in first["loc"] if not str(part).startswith(("list[", "function-")))
+        place = ".".join(str(part) for part in first["loc"] if not str(part).startswith(_INNER))
         if first["type"] == "unexpected_keyword_argument":
             raise InputError(f"{place} is not a key of the configuration; see --cfg job for those there are") from error
         if first["type"] == "literal_error" and place == "network.task":

@@ -1,5 +1,6 @@
 """What happens beside PPO's updates: progress on the screen, learning curves, validation."""
 
+import dataclasses
 from abc import abstractmethod
 
 import numpy as np
@@ -8,11 +9,11 @@ from rich.console import Console
 from stable_baselines3.common.callbacks import BaseCallback
 from torch import nn
 
-from common.procgen.constants import normalized_return
 from common.progress import TrainingBar
 from common.runs.keeper import Keeper, MakeRow
 from common.runs.records import AVERAGED, LAST, ORACLE, VALIDATED
-from kdrl.episodes import Part, play_part
+from kdrl.episodes import play_part
+from kdrl.game import Part
 from kdrl.networks import PolicyLogits
 from kdrl.ppo import DistilledPPO
 from kdrl.records import rows
@@ -80,11 +81,10 @@ class LearningCurve(Evaluation):
     an oracle chooses weights by, where it was asked for.
     """
 
-    def __init__(self, settings: TrainSettings, unseen: Part, keeper: Keeper, row: MakeRow) -> None:
+    def __init__(self, settings: TrainSettings, seen: Part, unseen: Part, keeper: Keeper, row: MakeRow) -> None:
         super().__init__(settings, keeper)
         self.row = row
-        self.seen = Part(unseen.look, settings.env.seen(), seen=True, split="progress")
-        self.unseen = Part(unseen.look, unseen.levels, seen=False, split="progress")
+        self.seen, self.unseen = (dataclasses.replace(part, split="progress") for part in (seen, unseen))
 
     def _point(self) -> None:
         episodes = [episode["r"] for episode in self.model.ep_info_buffer or []]
@@ -107,7 +107,7 @@ class LearningCurve(Evaluation):
 class LevelValidation(Evaluation):
     """Tells an averager how good the policy that it asks for is on the validation levels, and chooses weights by them.
 
-    The loss is ``max(0, 1 - normalized return)``: 0 at the highest return that the authors of Procgen publish for the
+    The loss is ``max(0, 1 - normalized return)``: for Procgen 0 at the highest return that its authors publish for the
     game, 1 at that of a trivial policy. Those levels are neither trained nor tested on.
 
     Args:
@@ -138,6 +138,6 @@ class LevelValidation(Evaluation):
             if policy is not live:
                 self.model.reestimate(policy)
             means[policy] = float(self._play(policy, self.validation).mean())
-        loss = max(0.0, 1.0 - float(normalized_return(env.game, env.difficulty, means[policy])))
+        loss = max(0.0, 1.0 - env.scores(means[policy])["normalized_return"])
         self.model.after_validation(loss)
         self.logger.record("averaging/validation_loss", loss)

@@ -7,32 +7,15 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor, nn
 
-from common.errors import choice
-from common.procgen import LOOKS, LevelSet
-from common.runs.records import Split
-from kdrl.env import ProcgenVecEnv
-from kdrl.settings import EnvSettings, TrainSettings
+from kdrl.game import Game, Part
+from kdrl.settings import TrainSettings
 
-VALIDATION_LEVELS = 1000
 FRAMES_KEPT = 12
 CLIP = 48
 """Frames of one environment that a clip has, every second one."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Part:
-    """Where a policy is tested: a look and a set of levels."""
-
-    look: str
-    levels: LevelSet
-    seen: bool
-    split: Split = "test"
-
-    def domain(self, game: str) -> str:
-        """Name in records: game and look."""
-        return f"{game}/{self.look}"
 
 
 @dataclasses.dataclass
@@ -41,10 +24,10 @@ class Episodes:
 
     Attributes:
         returns: ``[N]``, undiscounted.
-        levels: ``[N]``.
+        levels: ``[N]``; of games without levels, the episodes' numbers.
         environments: ``[N]``, the number of each one's environment.
-        frames: ``[K, 64, 64, 3]``, a few.
-        clip: ``[K, 64, 64, 3]``, of the first environment, one after the other.
+        frames: ``[K, H, W, 3]``, a few; none where observations are no pictures.
+        clip: ``[K, H, W, 3]``, of the first environment, one after the other; as ``frames``.
     """
 
     returns: NDArray[np.float64]
@@ -54,37 +37,20 @@ class Episodes:
     clip: NDArray[np.uint8]
 
 
-See = Callable[[NDArray[np.uint8], NDArray[np.intp], int], Tensor]
-"""What a policy is shown: of frames ``[N, 3, 64, 64]``, the numbers of their environments, and the step."""
-
-
-def test_parts(env: EnvSettings, looks: Sequence[str]) -> list[Part]:
-    """Training levels, validation levels and unseen levels in the training look, then unseen levels in other looks.
-
-    Raises:
-        InputError: an unknown look.
-    """
-    for look in looks:
-        choice(look, LOOKS, "evaluation.looks")
-    others = [look for look in looks if look != env.look]
-    validation = LevelSet.validation(env.seen(), count=VALIDATION_LEVELS)
-    return [
-        Part(env.look, env.seen(), seen=True),
-        Part(env.look, validation, seen=False, split="validation"),
-        *(Part(look, LevelSet.unseen(), seen=False) for look in (env.look, *others)),
-    ]
+See = Callable[[NDArray[Any], NDArray[np.intp], int], Tensor]
+"""What a policy is shown: of observations ``[N, *]``, the numbers of their environments, and the step."""
 
 
 @torch.no_grad()
-def play(policy: nn.Module, env: ProcgenVecEnv, episodes: int, seed: int, see: See | None = None) -> Episodes:
+def play(policy: nn.Module, env: VecEnv, episodes: int, seed: int, see: See | None = None) -> Episodes:
     """Play whole episodes with sampled actions.
 
     Every environment contributes the same number of episodes (up to one): taking whichever end first
     would favour short ones.
 
     Args:
-        policy: From observations ``uint8 [N, 3, 64, 64]`` to action logits.
-        env: Freshly made, so that it stands at the beginning of its episodes.
+        policy: From observations ``[N, *]`` to action logits.
+        env: Of arrays and discrete actions; freshly made, so that it stands at the beginning of its episodes.
         episodes: How many, over all environments.
         seed: Of the sampled actions; the global generators are left alone.
         see: What the policy is shown in place of the frames.
@@ -93,7 +59,8 @@ def play(policy: nn.Module, env: ProcgenVecEnv, episodes: int, seed: int, see: S
     generator = torch.Generator(device).manual_seed(seed)
     quota = np.full(env.num_envs, episodes // env.num_envs)
     quota[: episodes % env.num_envs] += 1
-    observations: NDArray[np.uint8] = env.reset()
+    observations: Any = env.reset()
+    is_pictures = observations.ndim == 4 and observations.shape[1] == 3 and observations.dtype == np.uint8
     total = np.zeros(env.num_envs)
     actions = np.zeros(env.num_envs, dtype=np.int64)
     returns: list[float] = []
@@ -103,9 +70,9 @@ def play(policy: nn.Module, env: ProcgenVecEnv, episodes: int, seed: int, see: S
     clip: list[NDArray[np.uint8]] = []
     step = 0
     while quota.any():
-        if step % 2 == 0 and len(clip) < CLIP:
+        if is_pictures and step % 2 == 0 and len(clip) < CLIP:
             clip.append(observations[0].transpose(1, 2, 0).copy())
-        if step % 8 == 0 and len(frames) < FRAMES_KEPT:
+        if is_pictures and step % 8 == 0 and len(frames) < FRAMES_KEPT:
             # Another environment each time: a strip shows several levels.
             frame = observations[len(frames) % env.num_envs]
             frames.append(np.ascontiguousarray(frame.transpose(1, 2, 0)))
@@ -122,27 +89,19 @@ def play(policy: nn.Module, env: ProcgenVecEnv, episodes: int, seed: int, see: S
             if quota[index]:
                 quota[index] -= 1
                 returns.append(float(total[index]))
-                levels.append(int(infos[index]["prev_level_seed"]))
+                levels.append(int(infos[index].get("prev_level_seed", len(levels))))
                 environments.append(int(index))
             total[index] = 0.0
         step += 1
     whose = np.array(environments, dtype=np.int64)
-    return Episodes(np.array(returns), np.array(levels, dtype=np.int64), whose, np.stack(frames), np.stack(clip))
+    none = np.zeros((0, 1, 1, 3), np.uint8)
+    pictures = (np.stack(frames), np.stack(clip)) if is_pictures else (none, none)
+    return Episodes(np.array(returns), np.array(levels, dtype=np.int64), whose, *pictures)
 
 
-def play_part(
-    policy: nn.Module, env: EnvSettings, part: Part, episodes: int, seed: int, see: See | None = None
-) -> Episodes:
+def play_part(policy: nn.Module, env: Game, part: Part, episodes: int, seed: int, see: See | None = None) -> Episodes:
     """Make the environment of a part, play, and close it."""
-    venv = ProcgenVecEnv(
-        env.game,
-        num_envs=min(env.num_envs, episodes),
-        levels=part.levels,
-        look=part.look,
-        difficulty=env.difficulty,
-        seed=seed,
-        threads=env.threads,
-    )
+    venv = env.venv(part, min(env.num_envs, episodes), seed)
     try:
         return play(policy, venv, episodes, seed, see)
     finally:
@@ -153,5 +112,5 @@ def measure(
     policy: nn.Module, settings: TrainSettings, looks: Sequence[str], episodes: int, seed: int
 ) -> Iterator[tuple[Part, Episodes]]:
     """Play every test part of a training configuration, one after the other."""
-    for part in test_parts(settings.env, looks):
+    for part in settings.env.parts(looks):
         yield part, play_part(policy, settings.env, part, episodes, seed)

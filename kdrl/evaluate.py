@@ -19,7 +19,7 @@ from kdrl.episodes import measure
 from kdrl.measures import PolicySubject
 from kdrl.networks import PolicyLogits
 from kdrl.records import items, print_returns, rows
-from kdrl.restore import load_network, load_teacher
+from kdrl.restore import import_named, load_network, load_teacher
 from kdrl.settings import EvaluateSettings
 
 
@@ -32,6 +32,7 @@ def evaluate(settings: EvaluateSettings) -> None:
         InputError: no finished RL run there, or none with such weights, an unknown look, or an ``out`` that holds
             something.
     """
+    import_named(settings.modules)
     paths = [settings.run] if isinstance(settings.run, str) else settings.run
     source = Run(paths[0])
     policy, trained = load_network(source, settings.weights, settings.device)

@@ -16,11 +16,11 @@ from stable_baselines3.common.save_util import save_to_zip_file
 from common.application import run as run_application
 from common.runs.folder import Run
 from common.runs.records import Weights
-from common.runs.settings import ExportSettings
 from common.sharing import share
 from kdrl import onnx
 from kdrl.buffers import FrameBuffer, IndexedRolloutBuffer
-from kdrl.restore import load_network
+from kdrl.restore import import_named, load_network
+from kdrl.settings import PolicyExportSettings
 
 # What an archive carries in full, because the machine that loads it need not have it.
 _CARRIED = "kdrl.extractors"
@@ -114,13 +114,14 @@ logits, action = session.run(None, {"observations": frames})
 ```"""
 
 
-def export(settings: ExportSettings) -> None:
+def export(settings: PolicyExportSettings) -> None:
     """Write a finished run's policy for others: as Stable-Baselines3 loads it, as ONNX, with a card.
 
     Raises:
         InputError: not a finished RL run, no such weights, an ``out`` that holds something, a missing extra, or an ONNX
             file that does not do the same.
     """
+    import_named(settings.modules)
 
     def write(folder: pathlib.Path) -> tuple[dict[str, str], list[str]]:
         model = stock_ppo(settings.run, settings.weights, settings.unfinished)
@@ -142,7 +143,7 @@ def export(settings: ExportSettings) -> None:
 
 def main() -> None:
     """Entry point of ``kdrl-export``."""
-    run_application("kdrl/export", ExportSettings, export)
+    run_application("kdrl/export", PolicyExportSettings, export)
 
 
 if __name__ == "__main__":

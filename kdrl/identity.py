@@ -30,7 +30,7 @@ def identify(
         teachers: The runs of the teachers that are asked.
     """
     env, evaluation = settings.env, settings.evaluation
-    domains = {"target": f"{env.game}/{env.look}", "game": env.game}
+    domains = {"target": env.source, "game": env.game}
     row = describe_row(
         settings.method,
         None if averaging is None else (settings.averaging, averaging),
@@ -47,11 +47,7 @@ def identify(
     return Identity(
         task="rl",
         setting={
-            "data": {
-                "difficulty": env.difficulty,
-                "look": env.look,
-                "levels": {"start": env.start_level, "count": env.num_levels},
-            },
+            "data": dict(env.facts()),
             "network": {
                 "extractor": settings.network.extractor,
                 "features_dim": settings.network.features_dim,

@@ -14,18 +14,23 @@ from common.procgen import LevelSet
 from common.runs.folder import Run
 from common.teacher import Teacher
 from kdrl.env import ProcgenVecEnv
-from kdrl.settings import EnvSettings, TrainSettings
+from kdrl.game import Game
+from kdrl.procgen_game import ProcgenSettings
+from kdrl.settings import TrainSettings
 
 
-def levels_seen(runs: Sequence[Run], env: EnvSettings) -> list[LevelSet | None]:
+def levels_seen(runs: Sequence[Run], env: Game) -> list[LevelSet | None]:
     """The levels that each teacher was trained on, in the student's look and difficulty; ``None`` for none of these.
 
     Raises:
         InputError: a level of the student's that all teachers have seen, naming levels to train one on.
     """
+    if not isinstance(env, ProcgenSettings):
+        raise InputError(f"teacher_domains=unseen is about Procgen's levels, and {env.game} has none; use all")
     found: list[LevelSet | None] = []
     for run in runs:
         own = read_settings(run.config_path, TrainSettings, task="rl").env
+        assert isinstance(own, ProcgenSettings)  # of the same game
         same = (own.look, own.difficulty) == (env.look, env.difficulty)
         found.append(own.seen() if same else None)
     first, last = env.start_level, env.start_level + env.num_levels - 1

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from scipy import stats
 from torch import Tensor, nn
 
+from common.errors import InputError
 from common.evaluation.attacks import Attacker
 from common.evaluation.calibration import Calibration, measure_calibration
 from common.evaluation.conditions import Condition
@@ -25,10 +26,12 @@ from common.evaluation.unknown import SCORES, detection, odin
 from common.losses import kl_divergence
 from common.procgen import LOOKS, LevelSet
 from common.runs.records import Judged, Record
-from kdrl.episodes import Episodes, Part, See, play_part
+from kdrl.episodes import Episodes, See, play_part
+from kdrl.game import Part
 from kdrl.networks import PolicyLogits
+from kdrl.procgen_game import ProcgenSettings
 from kdrl.records import rows, score_row
-from kdrl.settings import EnvSettings, TrainSettings
+from kdrl.settings import TrainSettings
 
 FRAMES = 512
 """Frames of a part that scores and features are taken of."""
@@ -90,6 +93,9 @@ class PolicySubject(Subject):
         judged: What the records share.
         most: Episodes of each cell.
         seed: Of environments and actions.
+
+    Raises:
+        InputError: a run of another game than Procgen's.
     """
 
     policy: PolicyLogits
@@ -100,7 +106,11 @@ class PolicySubject(Subject):
     seed: int
 
     def __post_init__(self) -> None:
-        env = self.settings.env
+        if not isinstance(self.settings.env, ProcgenSettings):
+            raise InputError(
+                f"measures are of Procgen's looks, and this run is of {self.settings.env.game}; leave them"
+            )
+        env = self.env = self.settings.env
         self.parts = [
             Part(env.look, env.seen(), seen=True),
             Part(env.look, LevelSet.unseen(), seen=False),
@@ -152,14 +162,14 @@ class PolicySubject(Subject):
 
     def _unknown(self) -> Iterator[Cell]:
         """Frames of other looks and of another game against frames of the training levels."""
-        env = self.settings.env
+        env = self.env
         known = self.parts[0]
         other = "starpilot" if env.game != "starpilot" else "coinrun"
         strange = [(look, dataclasses.replace(env, look=look)) for look in LOOKS if look != env.look]
         strange.append((other, dataclasses.replace(env, game=other)))
         for name, where in strange:
 
-            def work(where: EnvSettings = where) -> list[Record]:
+            def work(where: ProcgenSettings = where) -> list[Record]:
                 first = self._strangeness(env, known)
                 second = self._strangeness(where, Part(where.look, LevelSet.unseen(), seen=False))
                 values: dict[str, float] = {}
@@ -170,7 +180,7 @@ class PolicySubject(Subject):
 
             yield self._cell(Condition("unknown", name), known, FRAMES, work)
 
-    def _strangeness(self, env: EnvSettings, part: Part) -> dict[str, NDArray[np.float64]]:
+    def _strangeness(self, env: ProcgenSettings, part: Part) -> dict[str, NDArray[np.float64]]:
         """Score's name → of each frame."""
         frames = self._seen(env, part)
         with torch.no_grad():
@@ -179,9 +189,9 @@ class PolicySubject(Subject):
         found["odin"] = odin(self.policy, frames.float(), high=WIDTH)
         return {name: values.double().cpu().numpy() for name, values in found.items()}
 
-    def _seen(self, env: EnvSettings, part: Part) -> Tensor:
+    def _seen(self, env: ProcgenSettings, part: Part) -> Tensor:
         """Frames that the policy comes to see there, ``uint8 [FRAMES, 3, 64, 64]``."""
-        place = (env.game, part.look, part.seen)
+        place = (env.game, part.variant, part.seen)
         if place not in self._frames:
             watched: list[NDArray[np.uint8]] = []
 
@@ -202,7 +212,7 @@ class PolicySubject(Subject):
         yield self._cell(Condition("analysis", "features"), self.parts[1], self.most, self._probed)
 
     def _analysed(self, part: Part) -> list[Record]:
-        frames = self._seen(self.settings.env, part)
+        frames = self._seen(self.env, part)
         with torch.no_grad():
             own = self.policy(frames)
 
@@ -231,7 +241,7 @@ class PolicySubject(Subject):
             return frames
 
         # One environment an episode, so that each frame's episode is known.
-        env = dataclasses.replace(self.settings.env, num_envs=self.most)
+        env = dataclasses.replace(self.env, num_envs=self.most)
         played = play_part(self.policy, env, part, self.most, self.seed, see)
         confidence = (sure / count)[played.environments]
         if np.ptp(played.returns) == 0 or np.ptp(confidence) == 0:
@@ -239,9 +249,9 @@ class PolicySubject(Subject):
         return {"confidence_return": float(stats.spearmanr(confidence, played.returns).statistic)}
 
     def _probed(self) -> list[Record]:
-        env = self.settings.env
+        env = self.env
         places = [*self.parts, *(Part(look, LevelSet.unseen(), seen=False) for look in LOOKS if look != env.look)]
-        frames = [self._seen(dataclasses.replace(env, look=part.look), part) for part in places]
+        frames = [self._seen(dataclasses.replace(env, look=part.variant), part) for part in places]
         with torch.no_grad():
             features = torch.cat([self.policy.features(one) for one in frames]).cpu()
             asked = self.policy if self.teacher is None else self.teacher

@@ -1,7 +1,6 @@
 """A policy as an ONNX file: frames as bytes in, logits and the likeliest action out."""
 
 import copy
-import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,11 +10,10 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 from torch import Tensor, nn
 
 from common.onnx import Session, write_int8, write_onnx
-from kdrl.env import ProcgenVecEnv
-from kdrl.episodes import play_part, test_parts
+from kdrl.episodes import play_part
 from kdrl.extractors import FrameExtractor
+from kdrl.game import Game
 from kdrl.networks import PolicyLogits
-from kdrl.settings import EnvSettings
 
 OUTPUTS = ("logits", "action")
 _STEPS, _EPISODES = 24, 64
@@ -53,14 +51,14 @@ class _Played(nn.Module):
         return torch.as_tensor(self._session(observations.contiguous())[0])
 
 
-def frames(env: EnvSettings) -> list[Tensor]:
-    """What a policy sees of its game under random actions: batches ``uint8 [B, 3, 64, 64]``."""
-    venv = ProcgenVecEnv(env.game, 8, env.seen(), env.look, env.difficulty, seed=0, threads=0)
+def frames(env: Game) -> list[Tensor]:
+    """What a policy sees of its game under random actions: batches ``[B, *]``."""
+    venv = env.venv(env.parts([])[0], 8, 0)
     rng, seen = np.random.default_rng(0), [venv.reset()]
     for _ in range(_STEPS):
-        seen.append(venv.step(rng.integers(venv.action_space.n, size=8))[0])  # type: ignore[attr-defined,arg-type]
+        seen.append(venv.step(rng.integers(venv.action_space.n, size=8))[0])  # type: ignore[attr-defined]
     venv.close()
-    found = [torch.as_tensor(np.ascontiguousarray(one)) for one in seen]
+    found = [torch.as_tensor(np.ascontiguousarray(one)) for one in seen]  # type: ignore[arg-type]
     return [*found, found[0][:1]]
 
 
@@ -70,10 +68,12 @@ def write(policy: ActorCriticPolicy, path: Path, tried: Sequence[Tensor]) -> str
     return f"logits within {away:.1e} of the policy's on {sum(map(len, tried))} frames"
 
 
-def write_small(source: Path, path: Path, env: EnvSettings, tried: Sequence[Tensor]) -> str:
+def write_small(source: Path, path: Path, env: Game, tried: Sequence[Tensor]) -> str:
     """Write the file of 8 bits and say what it costs on unseen levels."""
     write_int8(source, path, tried)
-    env = dataclasses.replace(env, num_envs=_EPISODES)
-    part = next(one for one in test_parts(env, []) if one.split == "test" and not one.seen)
+    env = copy.copy(env)
+    env.num_envs = _EPISODES
+    part = next(one for one in env.parts([]) if one.split == "test" and not one.seen)
     before, after = (float(play_part(_Played(one), env, part, _EPISODES, 0).returns.mean()) for one in (source, path))
-    return f"8 bits, for CPUs; return {after:.2f} where the other has {before:.2f}, on {_EPISODES} unseen episodes"
+    where = f"{_EPISODES} unseen episodes of {part.domain(env.game)}"
+    return f"8 bits, for CPUs; return {after:.2f} where the other has {before:.2f}, on {where}"

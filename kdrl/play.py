@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
+import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -15,10 +16,9 @@ from common.application import run as run_application
 from common.errors import InputError
 from common.runs.disk import write_atomically
 from common.runs.folder import Run
-from kdrl.episodes import test_parts
 from kdrl.film import moments, side_by_side
 from kdrl.networks import PolicyLogits
-from kdrl.restore import load_network
+from kdrl.restore import import_named, load_network
 from kdrl.settings import PlaySettings
 
 Frames = Sequence[NDArray[np.uint8]]
@@ -32,19 +32,31 @@ def film(settings: PlaySettings) -> None:
     """
     out = Path(settings.out)
     write = _writer(out)
+    import_named(settings.modules)
     source = Run(settings.run)
     policy, trained = load_network(source, settings.weights, settings.device)
     source.check_finished(f"run={settings.run}", settings.unfinished)
     network: nn.Module = PolicyLogits(policy)
     films = []
-    for part in test_parts(trained.env, settings.looks):
+    for part in trained.env.parts(settings.looks):
         if part.split == "test":
-            heading = f"{trained.env.game}, {part.look}, {'seen' if part.seen else 'unseen'} levels"
+            levels = "" if part.levels is None else f", {'seen' if part.seen else 'unseen'} levels"
+            heading = f"{trained.env.game}, {part.variant}{levels}"
             played = moments(network, trained.env, part, settings.episodes, settings.seed, settings.greedy)
             films.append((heading, played))
     console = Console()
-    frames = track(side_by_side(films, settings.most), "playing", total=settings.most, console=console, transient=True)
-    write_atomically(out, partial(write, frames=list(frames), rate=settings.rate))
+    shown = track(
+        side_by_side(films, trained.env.action_names(), settings.most),
+        "playing",
+        total=settings.most,
+        console=console,
+        transient=True,
+    )
+    try:
+        frames = list(shown)
+    except gymnasium.error.Error as error:  # a library that draws it may be missing
+        raise InputError(f"{trained.env.game} cannot be drawn ({' '.join(str(error).split())})") from error
+    write_atomically(out, partial(write, frames=frames, rate=settings.rate))
     console.print(f"written: {out}", markup=False, highlight=False, soft_wrap=True)
 
 

@@ -8,27 +8,24 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from common.procgen.constants import normalized_return
 from common.runs.items import item_key
 from common.runs.records import LAST, Judged, Record, library_versions
-from kdrl.episodes import Episodes, Part
+from kdrl.episodes import Episodes
+from kdrl.game import Part
 from kdrl.settings import TrainSettings
 
 
 def rows(settings: TrainSettings, part: Part, returns: NDArray[np.float64], judged: Judged) -> list[Record]:
-    """Records of one part: mean return and its normalised forms under both published constant sets."""
-    env = settings.env
+    """Records of one part: mean return, and what that is worth."""
     mean = float(returns.mean())
-    values = {"return": mean}
-    for name, constants in (("normalized_return", "code"), ("normalized_return_paper", "paper")):
-        values[name] = float(normalized_return(env.game, env.difficulty, mean, constants=constants))
+    values = {"return": mean, **settings.env.scores(mean)}
     return [score_row(settings, part, metric, value, len(returns), judged) for metric, value in values.items()]
 
 
 def score_row(settings: TrainSettings, part: Part, metric: str, value: float, count: int, judged: Judged) -> Record:
     """One record of a policy's run, measured on ``count`` items of a part."""
     env = settings.env
-    source = f"{env.game}/{env.look}"
+    source = env.source
     return Record(
         task="rl",
         method=str(settings.method["name"]),
@@ -58,8 +55,7 @@ def items(
         kept: dict[str, NDArray[np.generic]] = {
             "return": episodes.returns,
             "level": episodes.levels,
-            "image": episodes.frames,
-            "clip": episodes.clip,
+            **({"image": episodes.frames, "clip": episodes.clip} if len(episodes.frames) else {}),
         }
         for name, array in kept.items():
             arrays[item_key(name, part.domain(game), part.seen, selection)] = array

@@ -1,31 +1,28 @@
 """Policies from runs' folders: to evaluate, and as teachers."""
 
+import importlib
+import sys
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-from gymnasium import spaces
-from stable_baselines3.common.policies import ActorCriticCnnPolicy
+from stable_baselines3.common.policies import ActorCriticPolicy
 
 from common.configuration import read_settings
 from common.device import pick_device
 from common.errors import InputError
-from common.procgen import ACTION_COUNT
 from common.runs.folder import Run
 from common.runs.records import Weights
 from common.runs.teachers import Shares, load_teachers
 from common.runs.weights import choose_weights, load_weights
 from common.teacher import Combination, Teacher
+from common.text import shown
+from kdrl.game import Game
+from kdrl.gymnasium_game import GymnasiumSettings
 from kdrl.networks import PolicyJudge
 from kdrl.settings import TrainSettings
 
-# Channel first, as kdrl.ProcgenVecEnv gives frames.
-OBSERVATION_SPACE = spaces.Box(0, 255, (3, 64, 64), np.uint8)
 
-
-def load_network(
-    run: Run, weights: Weights = "auto", device: str = "auto"
-) -> tuple[ActorCriticCnnPolicy, TrainSettings]:
+def load_network(run: Run, weights: Weights = "auto", device: str = "auto") -> tuple[ActorCriticPolicy, TrainSettings]:
     """The policy a run trained, in eval mode, and the settings it was trained with.
 
     Args:
@@ -37,11 +34,36 @@ def load_network(
         InputError: not an RL run's folder, or no such checkpoint in it.
     """
     settings = read_settings(run.config_path, TrainSettings, task="rl")
+    _check_module(run, settings.env)
+    seen, actions = settings.env.spaces()
+    settings.network.check(seen)
     network: dict[str, Any] = settings.network.kwargs
-    policy = ActorCriticCnnPolicy(OBSERVATION_SPACE, spaces.Discrete(ACTION_COUNT), lambda _: 0.0, **network)
+    policy = settings.network.policy_class(seen, actions, lambda _: 0.0, **network)
     load_weights(policy, run, choose_weights(run, weights))
     policy.set_training_mode(False)
     return policy.to(pick_device(device)), settings
+
+
+def import_named(modules: Sequence[str]) -> None:
+    """Import what a user names, which registers tasks.
+
+    Raises:
+        InputError: a module that cannot be imported.
+    """
+    for name in modules:
+        try:
+            importlib.import_module(name)
+        except Exception as error:  # of the module's own many kinds
+            reason = " ".join(str(error).split())[:300]
+            raise InputError(f"modules: {shown(name)} cannot be imported ({type(error).__name__}: {reason})") from error
+
+
+def _check_module(run: Run, env: Game) -> None:
+    """A folder may come from anybody: what it names is not imported."""
+    if isinstance(env, GymnasiumSettings) and ":" in env.id:
+        module = env.id.split(":")[0]
+        if module not in sys.modules:
+            raise InputError(f"{run.path} is of {shown(env.id)}; if you trust that module, give modules=[{module}]")
 
 
 def load_teacher(

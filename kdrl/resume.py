@@ -56,8 +56,8 @@ def restore(model: DistilledPPO, evaluations: Sequence[Evaluation], state: State
     """Take back what :func:`capture` gave, in a model made by the same configuration.
 
     Returns:
-        Whether the environment goes on as it was: the engine cannot save the look ``generated``, whose episodes begin
-        anew.
+        Whether the environment goes on as it was: the engine cannot save the look ``generated``, nor can other tasks
+        than Procgen's be saved, whose episodes begin anew.
     """
     model.policy.load_state_dict(state["policy"])
     model.policy.optimizer.load_state_dict(state["optimizer"])
@@ -105,8 +105,7 @@ def _environment(env: VecEnv) -> State:
             state["monitor"] = [torch.as_tensor(getattr(env, name)) for name in _MONITOR]
             state["episode_count"] = env.episode_count
         env = env.venv
-    assert isinstance(env, ProcgenVecEnv)
-    if env.engine.savable:
+    if isinstance(env, ProcgenVecEnv) and env.engine.savable:
         state["engine"] = [torch.frombuffer(bytearray(one), dtype=torch.uint8) for one in env.get_state()]
     return state
 
@@ -127,9 +126,11 @@ def _restore_environment(env: VecEnv, state: State) -> NDArray[np.uint8] | None:
                 setattr(env, name, array.numpy())
             env.episode_count = state["episode_count"]
         env = env.venv
+    if not exact:
+        return None
     assert isinstance(env, ProcgenVecEnv)
     # Its own array, not a saved one: convolutions round by how frames lie in memory.
-    return env.set_state([one.numpy().tobytes() for one in state["engine"]]) if exact else None
+    return env.set_state([one.numpy().tobytes() for one in state["engine"]])
 
 
 class StateKeeping(BaseCallback):

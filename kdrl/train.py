@@ -7,7 +7,9 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
+from gymnasium import spaces
 from rich.console import Console
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
@@ -36,12 +38,13 @@ from common.terms import AuGKD
 from kdrl.anchors import student_domain
 from kdrl.callbacks import LearningCurve, LevelValidation, ProgressBar
 from kdrl.drivers import Driver
-from kdrl.env import ProcgenVecEnv
-from kdrl.episodes import measure, play_part, test_parts
+from kdrl.episodes import measure, play_part
+from kdrl.game import Game
 from kdrl.identity import identify
 from kdrl.levels import UnseenLevels, levels_seen
 from kdrl.networks import PolicyLogits
 from kdrl.ppo import DistilledPPO
+from kdrl.procgen_game import ProcgenSettings
 from kdrl.records import items, print_returns, rows, score_row
 from kdrl.restore import load_teacher
 from kdrl.resume import StateKeeping, restore
@@ -55,8 +58,11 @@ RESERVED = (
 )
 
 
-# Its observation, and some numbers.
-TRANSITION_BYTES = 64 * 64 * 3 + 64
+def _transition_bytes(env: Game) -> int:
+    """Its observation, and some numbers."""
+    seen, _ = env.spaces()
+    assert isinstance(seen, spaces.Box)
+    return int(np.prod(seen.shape)) * seen.dtype.itemsize + 64
 
 
 def ppo_arguments(settings: TrainSettings) -> dict[str, Any]:
@@ -68,7 +74,7 @@ def ppo_arguments(settings: TrainSettings) -> dict[str, Any]:
     given = check_arguments(DistilledPPO, settings.ppo, "ppo", RESERVED)
     arguments = {name: parameter.default for name, parameter in inspect.signature(PPO).parameters.items()} | given
     rollout, batch = settings.env.num_envs * arguments["n_steps"], arguments["batch_size"]
-    needed, there = rollout * TRANSITION_BYTES / 2**30, memory_bytes() / 2**30
+    needed, there = rollout * _transition_bytes(settings.env) / 2**30, memory_bytes() / 2**30
     if needed > there:
         raise InputError(
             f"ppo.n_steps={arguments['n_steps']} with env.num_envs={settings.env.num_envs} needs {needed:,.0f} GiB for"
@@ -86,19 +92,9 @@ def make_env(settings: TrainSettings) -> VecEnv:
     """The training environment: episode statistics, then optionally normalised rewards.
 
     Raises:
-        InputError: a value of ``env`` that the engine does not know.
+        InputError: a game that cannot be made.
     """
-    env = settings.env
-    venv: VecEnv = ProcgenVecEnv(
-        env.game,
-        num_envs=env.num_envs,
-        levels=env.seen(),
-        look=env.look,
-        difficulty=env.difficulty,
-        seed=settings.seed,
-        threads=env.threads,
-    )
-    venv = VecMonitor(venv)
+    venv: VecEnv = VecMonitor(settings.env.training_venv(settings.seed))
     if settings.normalize_reward:
         venv = VecNormalize(venv, norm_obs=False, gamma=ppo_arguments(settings)["gamma"])
     return venv
@@ -117,9 +113,10 @@ def make_model(
         InputError: an unknown PPO argument or a wrong type, or a distillation PPO cannot serve.
     """
     network = settings.network.kwargs
+    settings.network.check(venv.observation_space)
     try:
         return DistilledPPO(
-            "CnnPolicy",
+            settings.network.policy_class,
             venv,
             policy_kwargs=network,
             seed=settings.seed,
@@ -174,7 +171,7 @@ class PolicyTraining(lifecycle.Training):
     def __init__(self, settings: TrainSettings, console: Console) -> None:
         super().__init__(settings, console)
         self.settings, self.steps = settings, settings.total_timesteps
-        self.parts = test_parts(settings.env, settings.evaluation.looks)
+        self.parts = settings.env.parts(settings.evaluation.looks)
         self.ppo = ppo_arguments(settings)
         self.driver = configured_driver(settings)
         without_validation = _without_validation(settings)
@@ -189,6 +186,11 @@ class PolicyTraining(lifecycle.Training):
             self.model = make_model(settings, self.venv, self.distillation, self.driver, averaging)
             student = PolicyLogits(self.model.policy)
             self.anchored = augkd_term(self.distillation, student, self.own_domain, settings.anchor)
+            if self.anchored is not None and not isinstance(settings.env, ProcgenSettings):
+                raise InputError(
+                    f"method={self.distillation.name} generates Procgen's frames, and this is {settings.env.game};"
+                    " choose another method"
+                )
         except BaseException:
             self.close()
             raise
@@ -259,10 +261,10 @@ class PolicyTraining(lifecycle.Training):
             markup=False,
             soft_wrap=True,
         )
-        _, validation, unseen = self.parts[:3]
+        seen, validation, unseen = self.parts[:3]
         bar = ProgressBar(self.console, settings.total_timesteps)
         judge = LevelValidation(settings, validation, keeper)
-        curve = LearningCurve(settings, unseen, keeper, self.row)
+        curve = LearningCurve(settings, seen, unseen, keeper, self.row)
         saving = StateKeeping(keeper, [curve, judge])
         if keeper.players is not None:
             keeper.exact = restore(model, saving.evaluations, keeper.players) and keeper.exact
@@ -341,6 +343,8 @@ def train(settings: TrainSettings) -> None:
 def _without_validation(settings: TrainSettings) -> str | None:
     """What keeps a run from playing validation levels along the way, if anything."""
     every, steps = settings.evaluation.every, settings.total_timesteps
+    if not settings.env.scores(0.0):
+        return f"env.return_range=null of {settings.env.game}"
     return None if 0 < every <= steps else f"a run of {steps} steps with evaluation.every={every}"
 
 

@@ -15,7 +15,7 @@ from common.procgen import ACTION_COUNT, ACTION_NAMES, LevelSet
 from kdrl.episodes import Part
 from kdrl.film import HEIGHT, WIDTH, Moment, draw, moments, side_by_side
 from kdrl.play import main as play
-from kdrl.settings import EnvSettings
+from kdrl.procgen_game import ProcgenSettings
 from kdrl.train import main as train
 
 Call = Callable[..., Any]
@@ -40,13 +40,13 @@ class Always(nn.Module):
 
 
 @pytest.fixture
-def env() -> EnvSettings:
-    return EnvSettings(
+def env() -> ProcgenSettings:
+    return ProcgenSettings(
         game="leaper", difficulty="easy", look="themed", num_envs=1, start_level=0, num_levels=200, threads=0
     )
 
 
-def test_moments_are_those_of_an_episode(env: EnvSettings) -> None:
+def test_moments_are_those_of_an_episode(env: ProcgenSettings) -> None:
     """Who stands still in Leaper earns nothing until time is up; who is drawn to two actions takes both."""
     part = Part("themed", LevelSet.seen(7, 1), seen=True)
     found = list(itertools.islice(moments(Always(4), env, part, 1, seed=0), 20))
@@ -60,7 +60,7 @@ def test_moments_are_those_of_an_episode(env: EnvSettings) -> None:
     assert {moment.action for moment in greedy} == {5}
 
 
-def test_returns_are_counted_episode_by_episode(env: EnvSettings) -> None:
+def test_returns_are_counted_episode_by_episode(env: ProcgenSettings) -> None:
     """Who walks on in Leaper arrives, for 10, or is run over, for nothing."""
     part = Part("plain", LevelSet.unseen(), seen=False)
     found = list(moments(Always(5), env, part, 4, seed=0))
@@ -73,11 +73,11 @@ def test_a_panel_shows_the_picture_and_its_bars() -> None:
     probabilities = np.full(ACTION_COUNT, 0.02, np.float32)
     probabilities[3] = 1 - 14 * 0.02
     image = np.full((512, 512, 3), (10, 200, 30), np.uint8)
-    panel = draw("coinrun, themed, seen levels", Moment(image, probabilities, 3, 5, 0.0, (10.0, 0.0)))
+    panel = draw("coinrun, themed, seen levels", ACTION_NAMES, Moment(image, probabilities, 3, 5, 0.0, (10.0, 0.0)))
     assert panel.shape == (HEIGHT, WIDTH, 3)
     assert (panel == (10, 200, 30)).all(-1).sum() == 256 * 256
     assert (panel == (0xE6, 0x9F, 0x00)).all(-1).sum() > 300  # the chosen bar
-    assert not np.array_equal(panel, draw("", Moment(image, probabilities, 3, 5, 0.0, (10.0, 0.0))))
+    assert not np.array_equal(panel, draw("", ACTION_NAMES, Moment(image, probabilities, 3, 5, 0.0, (10.0, 0.0))))
 
 
 def test_who_has_ended_stands_still_and_all_end_together() -> None:
@@ -86,11 +86,11 @@ def test_who_has_ended_stands_still_and_all_end_together() -> None:
         for number in range(count):
             yield Moment(image + number, np.full(ACTION_COUNT, 1 / ACTION_COUNT, np.float32), 0, number, 0.0, ())
 
-    frames = list(side_by_side([("a", short(2)), ("b", short(4))], most=10))
+    frames = list(side_by_side([("a", short(2)), ("b", short(4))], ACTION_NAMES, most=10))
     assert [frame.shape for frame in frames] == [(HEIGHT, 2 * WIDTH, 3)] * 4
     assert np.array_equal(frames[3][:, :WIDTH], frames[1][:, :WIDTH])
     assert not np.array_equal(frames[3][:, WIDTH:], frames[1][:, WIDTH:])
-    assert len(list(side_by_side([("a", short(9))], most=3))) == 3
+    assert len(list(side_by_side([("a", short(9))], ACTION_NAMES, most=3))) == 3
 
 
 @pytest.mark.parametrize("kind", ["webp", "gif", "mp4"])
