@@ -21,6 +21,7 @@ if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).parents[2])
 
 from benchmarks.speed.machine import describe
+from common.device import keep_freed_memory
 from common.evaluation.calibration import measure_calibration
 from common.evaluation.conditions import Condition
 from common.evaluation.corruptions import CORRUPTIONS
@@ -119,6 +120,7 @@ def main() -> None:
     parser.add_argument("--nuclei", type=Path, required=True)
     parser.add_argument("--pairs", type=int, default=9)
     options = parser.parse_args()
+    keep_freed_memory()  # as every program does
     network = small()
     found = {
         "machine": describe("cpu"),
