@@ -34,6 +34,11 @@ def kdseg_evaluate() -> None:
     _start("kdseg/evaluate")
 
 
+def kdseg_check() -> None:
+    """``kdseg-check``."""
+    _start("kdseg/check")
+
+
 def kdseg_predict() -> None:
     """``kdseg-predict``."""
     _start("kdseg/predict")

@@ -12,7 +12,7 @@ from pydantic import (
 )
 from pydantic.dataclasses import dataclass
 
-from common.arguments import Count, CountFromZero, Fraction, NotNegative, Range, UpToOne
+from common.arguments import Count, CountFromZero, Fraction, NotNegative, Range, Seed, UpToOne
 from common.errors import InputError
 from common.runs.records import Weights
 from common.runs.settings import STRICT, JudgeSettings, RunSettings
@@ -130,3 +130,13 @@ class PredictSettings:
     confidence: bool
     value_range: ValueRange | None
     device: str
+
+
+@dataclass(config=STRICT, kw_only=True)
+class CheckSettings:
+    """``configs/kdseg/check.yaml``."""
+
+    data: dict[str, Any]
+    seed: Seed
+    out: str | None
+    images: Annotated[int, Range(1, 32)]

@@ -17,6 +17,7 @@ import kdrl.evaluate
 import kdrl.export
 import kdrl.play
 import kdrl.train
+import kdseg.check
 import kdseg.evaluate
 import kdseg.export
 import kdseg.predict
@@ -36,6 +37,7 @@ PROGRAMS: dict[str, Callable[[], object]] = {
     "kdrl-evaluate": kdrl.evaluate.main,
     "kdrl-play": kdrl.play.main,
     "kdrl-export": kdrl.export.main,
+    "kdseg-check": kdseg.check.main,
     "kdseg-train": kdseg.train.main,
     "kdseg-evaluate": kdseg.evaluate.main,
     "kdseg-predict": kdseg.predict.main,
@@ -51,6 +53,7 @@ SMALLER = {
     "kdrl-play": "most=2",
     "kdrl-export": "onnx=false",
     "kdseg-export": "onnx=false",
+    "kdseg-check": "",
     "kdseg-evaluate": "most=1",
     "kdseg-predict": "",
     "kd-report": "",

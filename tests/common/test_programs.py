@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PROGRAMS = (
     *("kdrl-train", "kdrl-evaluate", "kdrl-play", "kdrl-export"),
-    *("kdseg-train", "kdseg-evaluate", "kdseg-predict", "kdseg-export"),
+    *("kdseg-train", "kdseg-evaluate", "kdseg-predict", "kdseg-export", "kdseg-check"),
 )
 HEAVY = {"torch", "stable_baselines3", "pytorch_lightning", "matplotlib"}
 

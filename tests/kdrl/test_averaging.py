@@ -32,7 +32,6 @@ from common.terms import SDDropout
 from kdrl import DistilledPPO
 from kdrl.callbacks import LevelValidation
 from kdrl.episodes import play_part
-from kdrl.episodes import test_parts as make_parts
 from kdrl.evaluate import main as evaluate
 from kdrl.extractors import policy_kwargs
 from kdrl.networks import PolicyLogits
@@ -348,7 +347,7 @@ class Watched(SMA):
 
 def test_the_validation_loss_is_what_is_missing_to_the_highest_return(plain: Run, tmp_path: Path) -> None:
     settings = read_settings(plain.config_path, TrainSettings, "rl")
-    _, validation, _ = make_parts(settings.env, [])
+    _, validation, _ = settings.env.parts([])
     env, averaging = make_env(settings), Watched()
     judge = LevelValidation(settings, validation, Keeper(Run(tmp_path), 1, Interruption(), "", Status("training")))
     network = policy_kwargs("small", 32)

@@ -26,7 +26,6 @@ from common.view import View
 from kdrl import DistilledPPO
 from kdrl.drivers import Driver
 from kdrl.episodes import play_part
-from kdrl.episodes import test_parts as make_parts
 from kdrl.evaluate import main as evaluate
 from kdrl.networks import PolicyJudge, PolicyLogits
 from kdrl.restore import load_teacher
@@ -383,7 +382,7 @@ def test_students_of_one_teacher_are_judged_as_one_policy(
     assert {(record.method, record.steps) for record in records} == {("erm-ensemble2", 256)}
     teacher = load_teacher([str(run) for run in runs], "leaper", device="cpu")
     settings = read_settings(Run(runs[0]).config_path, TrainSettings, "rl")
-    played = play_part(teacher, settings.env, make_parts(settings.env, ["themed"])[0], 8, 0)
+    played = play_part(teacher, settings.env, settings.env.parts(["themed"])[0], 8, 0)
     shown = next(record for record in records if record.seen and record.metric == "return")
     assert shown.value == played.returns.mean()
     assert call(evaluate, "run=[]", *asked).status == 2

@@ -15,7 +15,8 @@ from common.runs.records import Record, append_records
 from common.runs.weights import keep_teachers, save_weights
 from kdrl.extractors import policy_kwargs
 from kdrl.networks import PolicyLogits
-from kdrl.restore import OBSERVATION_SPACE, load_network, load_teacher
+from kdrl.procgen_game import OBSERVATION_SPACE
+from kdrl.restore import load_network, load_teacher
 from kdrl.settings import TrainSettings
 
 OLD = Path(__file__).parents[1] / "data" / "runs-0.1.0" / "kdrl.yaml"

@@ -20,7 +20,6 @@ from common.runs.folder import Run, Status
 from common.runs.interruption import Interruption
 from common.runs.keeper import Keeper
 from kdrl.callbacks import LearningCurve, LevelValidation
-from kdrl.episodes import test_parts as make_parts
 from kdrl.ppo import DistilledPPO
 from kdrl.resume import StateKeeping, restore
 from kdrl.settings import TrainSettings
@@ -70,7 +69,7 @@ def learn(made: TrainSettings, keeps: Keeper, until: int = STEPS) -> DistilledPP
     program = PolicyTraining(made, Console(quiet=True))
     model = program.model
     model.set_logger(configure(None, []))
-    _, validation, unseen = make_parts(made.env, [])
+    _, validation, unseen = made.env.parts([])
     curve, judge = LearningCurve(made, unseen, keeps, program.row), LevelValidation(made, validation, keeps)
     saving = StateKeeping(keeps, [curve, judge])
     program.prepare(keeps)

@@ -25,7 +25,6 @@ from common.runs.items import item_key
 from common.runs.records import Record
 from kdrl import DistilledPPO, ProcgenVecEnv
 from kdrl.episodes import play, play_part
-from kdrl.episodes import test_parts as make_parts
 from kdrl.evaluate import main as evaluate
 from kdrl.extractors import policy_kwargs
 from kdrl.networks import PolicyLogits
@@ -448,7 +447,7 @@ def test_every_environment_contributes_its_first_episodes(policy: PolicyLogits, 
 
 def test_evaluation_leaves_the_global_generators_alone(policy: PolicyLogits, teacher: Run) -> None:
     settings = read_settings(teacher.config_path, TrainSettings, "rl")
-    part = make_parts(settings.env, [])[-1]
+    part = settings.env.parts([])[-1]
     torch.manual_seed(1)
     np.random.seed(1)  # noqa: NPY002 - the generator that Stable-Baselines3 shuffles with
     first = play_part(policy, settings.env, part, 10, seed=0)
@@ -503,8 +502,8 @@ def test_actions_are_sampled_from_the_policy() -> None:
 
 def test_parts_are_seen_validation_unseen_then_other_looks(teacher: Run) -> None:
     settings = read_settings(teacher.config_path, TrainSettings, "rl")
-    found = make_parts(settings.env, ["plain", "themed", "generated"])
-    assert [(one.look, one.seen, one.split) for one in found] == [
+    found = settings.env.parts(["plain", "themed", "generated"])
+    assert [(one.variant, one.seen, one.split) for one in found] == [
         ("themed", True, "test"),
         ("themed", False, "validation"),
         ("themed", False, "test"),
