@@ -33,4 +33,5 @@ class Bar(gym.Env[Any, Any]):
         return picture
 
 
-gym.register("Bar-v0", entry_point=Bar)
+if "Bar-v0" not in gym.registry:
+    gym.register("Bar-v0", entry_point=Bar)

@@ -69,8 +69,8 @@ def learn(made: TrainSettings, keeps: Keeper, until: int = STEPS) -> DistilledPP
     program = PolicyTraining(made, Console(quiet=True))
     model = program.model
     model.set_logger(configure(None, []))
-    _, validation, unseen = made.env.parts([])
-    curve, judge = LearningCurve(made, unseen, keeps, program.row), LevelValidation(made, validation, keeps)
+    seen, validation, unseen = made.env.parts([])
+    curve, judge = LearningCurve(made, seen, unseen, keeps, program.row), LevelValidation(made, validation, keeps)
     saving = StateKeeping(keeps, [curve, judge])
     program.prepare(keeps)
     if keeps.players is not None:
