@@ -39,8 +39,8 @@ PARTS: Choices = {
     **{f"common.terms.{kind.__name__}": kind for kind in TERMS.values()},
 }
 
-# Of places that pydantic names and configurations do not: kinds of arguments, and of games.
-_INNER = ("list[", "function-", "procgen", "gymnasium")
+# Of places that pydantic names and configurations do not: kinds of arguments, and tags of what may stand in one place.
+_INNER = ("list[", "function-", "kind[")
 # No configuration of ours is deeper.
 _DEEPEST = 50
 

@@ -96,11 +96,11 @@ class Session:
         options.log_severity_level = 3
         options.intra_op_num_threads = torch.get_num_threads()
         self._session: Any = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        self._name: str = self._session.get_inputs()[0].name
+        self.name: str = self._session.get_inputs()[0].name
 
     def __call__(self, inputs: Tensor) -> list[NDArray[Any]]:
         """Every output."""
-        answers: list[NDArray[Any]] = self._session.run(None, {self._name: inputs.numpy()})
+        answers: list[NDArray[Any]] = self._session.run(None, {self.name: inputs.numpy()})
         return answers
 
 
@@ -136,7 +136,7 @@ def write_int8(source: Path, path: Path, inputs: Sequence[Tensor]) -> None:
     from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    name = Session(source)._name
+    name = Session(source).name
 
     class Reader(CalibrationDataReader):  # type: ignore[misc]
         def __init__(self) -> None:

@@ -2,56 +2,12 @@
 
 import importlib
 import sys
+from functools import partial
 
 import hydra
 
 from common.chain import full_errors
 from common.directories import config_directory
-
-
-def kdrl_train() -> None:
-    """``kdrl-train``."""
-    _start("kdrl/train")
-
-
-def kdrl_evaluate() -> None:
-    """``kdrl-evaluate``."""
-    _start("kdrl/evaluate")
-
-
-def kdrl_play() -> None:
-    """``kdrl-play``."""
-    _start("kdrl/play")
-
-
-def kdseg_train() -> None:
-    """``kdseg-train``."""
-    _start("kdseg/train")
-
-
-def kdseg_evaluate() -> None:
-    """``kdseg-evaluate``."""
-    _start("kdseg/evaluate")
-
-
-def kdseg_check() -> None:
-    """``kdseg-check``."""
-    _start("kdseg/check")
-
-
-def kdseg_predict() -> None:
-    """``kdseg-predict``."""
-    _start("kdseg/predict")
-
-
-def kdrl_export() -> None:
-    """``kdrl-export``."""
-    _start("kdrl/export")
-
-
-def kdseg_export() -> None:
-    """``kdseg-export``."""
-    _start("kdseg/export")
 
 
 def _start(name: str) -> None:
@@ -68,3 +24,14 @@ def _helped(name: str) -> bool:
     except Exception:
         return False
     return True
+
+
+kdrl_train = partial(_start, "kdrl/train")
+kdrl_evaluate = partial(_start, "kdrl/evaluate")
+kdrl_play = partial(_start, "kdrl/play")
+kdrl_export = partial(_start, "kdrl/export")
+kdseg_train = partial(_start, "kdseg/train")
+kdseg_evaluate = partial(_start, "kdseg/evaluate")
+kdseg_check = partial(_start, "kdseg/check")
+kdseg_predict = partial(_start, "kdseg/predict")
+kdseg_export = partial(_start, "kdseg/export")

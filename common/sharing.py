@@ -116,7 +116,7 @@ def _sentence(run: Run, last: Record) -> str:
 def _scores(run: Run) -> list[str]:
     """The report's own tables, below this card's headings."""
     _, *lines = to_markdown(analyse([run.path])).splitlines()
-    return [f"#{line}" if line.startswith("#") else line for line in lines if line.strip() or lines]
+    return [f"#{line}" if line.startswith("#") else line for line in lines]
 
 
 def _origin(run: Run, license_: str | None) -> list[str]:

@@ -14,13 +14,14 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.save_util import save_to_zip_file
 
 from common.application import run as run_application
+from common.configuration import read_settings
 from common.runs.folder import Run
 from common.runs.records import Weights
 from common.sharing import share
 from kdrl import onnx
 from kdrl.buffers import FrameBuffer, IndexedRolloutBuffer
 from kdrl.restore import import_named, load_network
-from kdrl.settings import PolicyExportSettings
+from kdrl.settings import PolicyExportSettings, TrainSettings
 
 # What an archive carries in full, because the machine that loads it need not have it.
 _CARRIED = "kdrl.extractors"
@@ -125,7 +126,7 @@ def export(settings: PolicyExportSettings) -> None:
 
     def write(folder: pathlib.Path) -> tuple[dict[str, str], list[str]]:
         model = stock_ppo(settings.run, settings.weights, settings.unfinished)
-        env = load_network(Run(settings.run), settings.weights, "cpu")[1].env
+        env = read_settings(Run(settings.run).config_path, TrainSettings, task="rl").env
         name = f"ppo-{env.game}"
         save_stock(model, folder / f"{name}.zip")
         files = {f"{name}.zip": "the policy, as `stable_baselines3.PPO.load` takes it"}

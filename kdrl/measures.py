@@ -111,10 +111,8 @@ class PolicySubject(Subject):
                 f"measures are of Procgen's looks, and this run is of {self.settings.env.game}; leave them"
             )
         env = self.env = self.settings.env
-        self.parts = [
-            Part(env.look, env.seen(), seen=True),
-            Part(env.look, LevelSet.unseen(), seen=False),
-        ]
+        seen, _, unseen = env.parts([])
+        self.parts = [seen, unseen]
         self._frames: dict[tuple[str, str, bool], NDArray[np.uint8]] = {}
 
     @property

@@ -20,14 +20,17 @@ FLAT = "mlp"
 """The network of observations that are no pictures."""
 
 
+_PROCGEN, _GYMNASIUM = "kind[procgen]", "kind[gymnasium]"
+
+
 def _kind(value: Any) -> str:
     """Tasks of Gymnasium have an id."""
     is_gymnasium = isinstance(value, GymnasiumSettings) or (isinstance(value, dict) and "id" in value)
-    return "gymnasium" if is_gymnasium else "procgen"
+    return _GYMNASIUM if is_gymnasium else _PROCGEN
 
 
 EnvSettings = Annotated[
-    Annotated[ProcgenSettings, Tag("procgen")] | Annotated[GymnasiumSettings, Tag("gymnasium")], Discriminator(_kind)
+    Annotated[ProcgenSettings, Tag(_PROCGEN)] | Annotated[GymnasiumSettings, Tag(_GYMNASIUM)], Discriminator(_kind)
 ]
 """Config group ``env``."""
 

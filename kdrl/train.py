@@ -39,7 +39,6 @@ from kdrl.anchors import student_domain
 from kdrl.callbacks import LearningCurve, LevelValidation, ProgressBar
 from kdrl.drivers import Driver
 from kdrl.episodes import measure, play_part
-from kdrl.game import Game
 from kdrl.identity import identify
 from kdrl.levels import UnseenLevels, levels_seen
 from kdrl.networks import PolicyLogits
@@ -58,13 +57,6 @@ RESERVED = (
 )
 
 
-def _transition_bytes(env: Game) -> int:
-    """Its observation, and some numbers."""
-    seen, _ = env.spaces()
-    assert isinstance(seen, spaces.Box)
-    return int(np.prod(seen.shape)) * seen.dtype.itemsize + 64
-
-
 def ppo_arguments(settings: TrainSettings) -> dict[str, Any]:
     """Arguments of PPO as configured, its defaults included.
 
@@ -74,18 +66,25 @@ def ppo_arguments(settings: TrainSettings) -> dict[str, Any]:
     given = check_arguments(DistilledPPO, settings.ppo, "ppo", RESERVED)
     arguments = {name: parameter.default for name, parameter in inspect.signature(PPO).parameters.items()} | given
     rollout, batch = settings.env.num_envs * arguments["n_steps"], arguments["batch_size"]
-    needed, there = rollout * _transition_bytes(settings.env) / 2**30, memory_bytes() / 2**30
-    if needed > there:
-        raise InputError(
-            f"ppo.n_steps={arguments['n_steps']} with env.num_envs={settings.env.num_envs} needs {needed:,.0f} GiB for"
-            f" a rollout, and this machine has {there:.0f}; take fewer"
-        )
     if rollout % batch:
         raise InputError(
             f"ppo.batch_size={batch} does not divide a rollout of {rollout} transitions "
             f"(env.num_envs x ppo.n_steps); choose a divisor"
         )
     return {name: value for name, value in arguments.items() if name not in RESERVED and not name.startswith("_")}
+
+
+def _check_memory(arguments: Mapping[str, Any], venv: VecEnv) -> None:
+    """Raise where a rollout, of observations and some numbers, is more than this machine's memory."""
+    seen, steps = venv.observation_space, arguments["n_steps"]
+    assert isinstance(seen, spaces.Box)
+    transition = int(np.prod(seen.shape)) * seen.dtype.itemsize + 64
+    needed, there = venv.num_envs * steps * transition / 2**30, memory_bytes() / 2**30
+    if needed > there:
+        raise InputError(
+            f"ppo.n_steps={steps} with env.num_envs={venv.num_envs} needs {needed:,.0f} GiB for a rollout, and this"
+            f" machine has {there:.0f}; take fewer"
+        )
 
 
 def make_env(settings: TrainSettings) -> VecEnv:
@@ -112,8 +111,9 @@ def make_model(
     Raises:
         InputError: an unknown PPO argument or a wrong type, or a distillation PPO cannot serve.
     """
-    network = settings.network.kwargs
+    network, arguments = settings.network.kwargs, ppo_arguments(settings)
     settings.network.check(venv.observation_space)
+    _check_memory(arguments, venv)
     try:
         return DistilledPPO(
             settings.network.policy_class,
@@ -124,7 +124,7 @@ def make_model(
             distillation=distillation,
             driver=driver,
             averaging=averaging,
-            **ppo_arguments(settings),
+            **arguments,
         )
     except InputError:
         raise

@@ -3,10 +3,8 @@
 import functools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from rich.console import Console
 from rich.table import Table
@@ -19,12 +17,12 @@ from common.text import clipped, visible
 from kdseg.configured import DATA_PARTS, make_data
 from kdseg.domains.datamodule import SegmentationData
 from kdseg.domains.sample import IGNORE, DomainData
+from kdseg.overlay import overlay
 from kdseg.settings import CheckSettings
 
 SIDE, LINE = 160, 22
 """Of a picture on the contact sheet, and of a line of text, in pixels."""
 _MOST = 20
-_OPACITY = 0.5
 
 
 def check(settings: CheckSettings) -> None:
@@ -117,7 +115,7 @@ def suspicious(domains: dict[str, list[DomainData]]) -> Iterator[str]:
 
 def contact_sheet(domains: dict[str, list[DomainData]], names: Sequence[str], count: int) -> Image.Image:
     """A row a domain: so many images, evenly spread, and below each its mask over it."""
-    colours = np.round(255 * np.array(class_colours(len(names)))).astype(np.uint8)
+    colours = class_colours(len(names))
     font = ImageFont.load_default(14)
     height = LINE + 2 * SIDE + 6
     sheet = Image.new("RGB", (max(count * (SIDE + 4), 480), LINE + height * len(domains)), "white")
@@ -135,19 +133,12 @@ def contact_sheet(domains: dict[str, list[DomainData]], names: Sequence[str], co
         for column, place in enumerate(places):
             domain, position = every[place]
             image, mask = domain.read(position)
-            over = _over(image, mask, colours)
+            over = overlay(image, mask, colours)
             for line, pixels in enumerate((image, over)):
                 small = Image.fromarray(pixels)
                 small.thumbnail((SIDE, SIDE), Image.Resampling.BOX)
                 sheet.paste(small, (column * (SIDE + 4), top + LINE + line * (SIDE + 2)))
     return sheet
-
-
-def _over(image: NDArray[np.uint8], mask: NDArray[np.uint8], colours: NDArray[Any]) -> NDArray[np.uint8]:
-    shown = image.copy()
-    known = mask < len(colours)
-    shown[known] = ((1 - _OPACITY) * image[known] + _OPACITY * colours[mask[known]]).astype(np.uint8)
-    return shown
 
 
 def main() -> None:

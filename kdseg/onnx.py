@@ -18,10 +18,29 @@ from common.onnx import Session, write_int8, write_onnx
 from kdseg.configured import make_data
 from kdseg.measure import evenly
 from kdseg.metrics import batch_confusion
-from kdseg.networks import SegmentationNetwork
+from kdseg.networks import Renormalized, SegmentationNetwork
 from kdseg.settings import TrainSettings
 
 _MOST = 8
+
+
+class _Padded(nn.Module):
+    """A network's model, whose inputs are padded as the network does, in a way that can be traced for any size."""
+
+    def __init__(self, network: SegmentationNetwork) -> None:
+        super().__init__()
+        self.model = copy.deepcopy(network.model).to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+        # What catches features would be part of the file.
+        self.model.segmentation_head._forward_pre_hooks.clear()  # type: ignore[union-attr,operator]
+        self.stride = network.stride
+
+    def forward(self, images: Tensor) -> Tensor:
+        height, width = images.shape[-2:]
+        if self.stride > 1:
+            images = F.pad(images, (0, -width % self.stride, 0, -height % self.stride), mode="replicate")
+        answer = self.model(images)
+        logits: Tensor = answer[0] if isinstance(answer, tuple) else answer
+        return logits[..., :height, :width]
 
 
 class OfBytes(nn.Module):
@@ -35,26 +54,12 @@ class OfBytes(nn.Module):
 
     def __init__(self, network: SegmentationNetwork, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
-        self.model = copy.deepcopy(network.model).to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-        # What catches features would be part of the file.
-        self.model.segmentation_head._forward_pre_hooks.clear()  # type: ignore[union-attr,operator]
-        self.stride = network.stride
-        scale = 1 / (255 * torch.tensor(list(std), dtype=torch.float64))
-        shift = -torch.tensor(list(mean), dtype=torch.float64) / torch.tensor(list(std), dtype=torch.float64)
-        self.scale: Tensor
-        self.shift: Tensor
-        self.register_buffer("scale", scale.float().view(1, -1, 1, 1))
-        self.register_buffer("shift", shift.float().view(1, -1, 1, 1))
+        self.network = Renormalized(_Padded(network), ((0.0,) * 3, (1 / 255,) * 3), (mean, std))
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits ``[B, C, H, W]`` of images ``uint8 [B, 3, H, W]``, RGB."""
-        height, width = images.shape[-2:]
-        pixels = images.float() * self.scale + self.shift
-        if self.stride > 1:
-            pixels = F.pad(pixels, (0, -width % self.stride, 0, -height % self.stride), mode="replicate")
-        answer = self.model(pixels)
-        logits: Tensor = answer[0] if isinstance(answer, tuple) else answer
-        return logits[..., :height, :width]
+        logits: Tensor = self.network(images.float())
+        return logits
 
 
 @dataclasses.dataclass(frozen=True)

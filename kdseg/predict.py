@@ -19,12 +19,11 @@ from common.report.theme import class_colours
 from common.runs.disk import read_text, write_atomically, write_text
 from common.text import visible
 from kdseg.domains.decode import SUFFIXES
-from kdseg.domains.images import checked_range, read_image
+from kdseg.domains.images import as_colours, checked_range, read_image
+from kdseg.overlay import overlay
 from kdseg.predictor import Predictor
 from kdseg.settings import PredictSettings
 from kdseg.tiles import Tiling
-
-_OPACITY = 0.5  # of classes over an image
 
 
 def predict(settings: PredictSettings) -> None:
@@ -112,24 +111,21 @@ class _Writer:
     def __init__(self, out: Path, predictor: Predictor, overlays: bool, confidence: bool) -> None:
         self._out, self._predictor = out, predictor
         self._overlays, self._confidence = overlays, confidence
-        self._colours = np.round(255 * np.array(class_colours(len(predictor.class_names)))).astype(np.uint8)
+        self._colours = class_colours(len(predictor.class_names))
 
     def write(self, path: Path, name: Path) -> list[float]:
         """Share of each class. The mask is written last: where there is one, nothing is missing."""
         target = self._out / "masks" / name
         if target.exists():
             return self._shares(np.asarray(Image.open(target)))
-        pixels = read_image(path, self._predictor.value_range).pixels
-        if pixels.ndim == 2:
-            pixels = np.repeat(pixels[:, :, None], 3, axis=2)
+        pixels = as_colours(read_image(path, self._predictor.value_range).pixels)
         try:
             probabilities = self._predictor(pixels)
         except InputError as error:
             raise InputError(f"{path}: {error}") from error
         mask, sure = probabilities.argmax(axis=0).astype(np.uint8), probabilities.max(axis=0)
         if self._overlays:
-            over = (1 - _OPACITY) * pixels + _OPACITY * self._colours[mask]
-            _save(Image.fromarray(over.astype(np.uint8)), self._out / "overlays" / name)
+            _save(Image.fromarray(overlay(pixels, mask, self._colours)), self._out / "overlays" / name)
         if self._confidence:
             _save(Image.fromarray(np.rint(255 * sure).astype(np.uint8)), self._out / "confidence" / name)
         _save(self._palette(mask), target)

@@ -62,7 +62,7 @@ def overlays(setting: Setting, domain: Domain) -> Pictures | None:
     if images is None or masks is None:
         return None
     names = _class_names(first, masks)
-    colours = (255 * np.array(class_colours(len(names)))).astype(np.uint8)
+    colours = class_colours(len(names))
     rows: list[tuple[str, Sequence[Cell | None]]] = []
     for position in _most_different(list(predictions.values()), masks):
         image, mask = images[position], masks[position]
@@ -118,19 +118,11 @@ def anchored(setting: Setting) -> Pictures | None:
         for key, samples in result.items.items():
             confidence = result.items.get(key._replace(name="anchor_confidence"))
             if key.name == "anchor_images" and confidence is not None:
-                return Pictures(
-                    [],
-                    [
-                        (
-                            panel,
-                            [
-                                Cell(images, f"{sure:.2f}")
-                                for images, sure in zip(samples[:, row], confidence[:, row], strict=True)
-                            ],
-                        )
-                        for row, panel in enumerate(PANELS)
-                    ],
-                )
+                rows = [
+                    (panel, [Cell(image, f"{sure:.2f}") for image, sure in zip(*one, strict=True)])
+                    for panel, *one in zip(PANELS, samples.swapaxes(0, 1), confidence.T, strict=True)
+                ]
+                return Pictures([], rows)
     return None
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 import matplotlib
+import numpy as np
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
@@ -24,7 +25,9 @@ SIDE = 176
 """Longer side of a picture in dots, unless it is smaller."""
 CLIP_SIDE, CLIP_MILLISECONDS = 128, 130
 
-_BASE: dict[Any, Any] = {
+# Stand for the page's own colours until the chart is text.
+_INK, _FAINT = "#010203", "#040506"
+_CHART: dict[Any, Any] = {
     "font.family": "sans-serif",
     "font.size": 10,
     "axes.titlesize": 10,
@@ -34,27 +37,16 @@ _BASE: dict[Any, Any] = {
     "axes.grid": True,
     "axes.axisbelow": True,
     "axes.prop_cycle": matplotlib.rcParamsDefault["axes.prop_cycle"],
+    "axes.edgecolor": _FAINT,
+    "grid.color": _FAINT,
     "grid.linewidth": 0.6,
     "legend.frameon": False,
     "figure.constrained_layout.use": True,
     "text.parse_math": False,  # names may hold dollars
+    "svg.fonttype": "none",
+    **dict.fromkeys(("text.color", "axes.labelcolor", "xtick.color", "ytick.color"), _INK),
+    **dict.fromkeys(("figure.facecolor", "axes.facecolor", "savefig.facecolor"), "none"),
 }
-
-
-def _colours(ink: str, faint: str) -> dict[Any, Any]:
-    names = ("text.color", "axes.labelcolor", "xtick.color", "ytick.color")
-    surfaces = ("figure.facecolor", "axes.facecolor", "savefig.facecolor")
-    return {
-        **dict.fromkeys(names, ink),
-        **dict.fromkeys(surfaces, "none"),
-        "axes.edgecolor": faint,
-        "grid.color": faint,
-    }
-
-
-# Stand for the page's own colours until the chart is text.
-_INK, _FAINT = "#010203", "#040506"
-_CHART = {**_BASE, **_colours(_INK, _FAINT), "svg.fonttype": "none"}
 
 # Okabe and Ito's colours, told apart by colour-blind readers, without black and yellow, which vanish on one of the
 # two backgrounds. The reference is grey in every figure.
@@ -69,13 +61,15 @@ def method_colours(labels: Collection[str], references: Collection[str]) -> dict
     return {**dict.fromkeys(references, _REFERENCE_COLOUR), **colours}
 
 
-def class_colours(count: int) -> list[tuple[float, float, float]]:
-    """A colour per class, bright enough to be seen on a grey picture."""
+def class_colours(count: int) -> NDArray[np.uint8]:
+    """A colour per class ``[count, 3]``, bright enough to be seen on a grey picture."""
     qualitative = [index for index in range(10) if index != 3]  # its red is taken by wrong pixels
     if count <= len(qualitative):
-        return [matplotlib.colormaps["tab10"](index)[:3] for index in qualitative[:count]]
-    palette = matplotlib.colormaps["hsv"]
-    return [palette(index / count)[:3] for index in range(count)]
+        found = matplotlib.colormaps["tab10"](qualitative[:count])
+    else:
+        found = matplotlib.colormaps["hsv"](np.arange(count) / count)
+    colours: NDArray[np.uint8] = np.round(255 * found[:, :3]).astype(np.uint8)
+    return colours
 
 
 def chart_html(draw: Draw, caption: str, alternative: str) -> str:

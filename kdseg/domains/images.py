@@ -57,6 +57,11 @@ def read_image(path: Path, value_range: ValueRange | None = None) -> Image:
     return _scaled(path, decoded, value_range)
 
 
+def as_colours(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """``uint8 [H, W, 3]`` of the pixels of an image, grey or not."""
+    return np.repeat(pixels[:, :, None], 3, axis=2) if pixels.ndim == 2 else pixels
+
+
 def _scaled(path: Path, decoded: Decoded, value_range: ValueRange | None) -> Image:
     pixels, brightest = decoded.pixels, None
     if not np.isfinite(pixels).all():

@@ -15,7 +15,7 @@ from rich.progress import Progress
 from common.errors import InputError
 from kdseg.domains.decode import SUFFIXES
 from kdseg.domains.digests import Digest, digest_of
-from kdseg.domains.images import Image, ValueRange, read_image
+from kdseg.domains.images import Image, ValueRange, as_colours, read_image
 from kdseg.domains.masks import LabelMap, Mask, read_mask
 from kdseg.domains.sample import DomainData, Item
 
@@ -112,9 +112,7 @@ class FolderDomain(DomainData):
         """See :meth:`DomainData.read`."""
         entry = self.checked[position]
         image, mask = entry.pixels or self.reading(entry.pair)
-        if image.ndim == 2:
-            image = np.repeat(image[:, :, None], 3, axis=2)
-        return image, mask
+        return as_colours(image), mask
 
     def digest(self, position: int) -> Digest:
         """See :meth:`DomainData.digest`; as of construction."""
