@@ -18,7 +18,17 @@ from kdseg.settings import TrainSettings
 
 # Of the config group data: the domains, which stand apart; the seed; and what changes no result.
 _NOT_DATA = ("root", "target", "sources", "seed", "num_workers", "cache_mib", "eval_batch_size", "metadata")
-_IDLE = {"unknown_class": None, "unlabelled": False, "labelled_fraction": 1.0}
+_IDLE = {
+    "unknown_class": None,
+    "unlabelled": False,
+    "labelled_fraction": 1.0,
+    "layout": "folders",
+    "image_folder": "images",
+    "image_suffix": "",
+    "mask_suffix": "",
+    "nested": False,
+    "split_column": None,
+}
 # Of the Trainer's arguments: what changes no result, or rounding at most, and the budget.
 _NOT_TRAINER = (
     "max_steps",

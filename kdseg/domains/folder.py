@@ -1,7 +1,6 @@
 """A folder of domains, one of which is left out: ``root/<domain>/{images,masks}/``."""
 
 import dataclasses
-import logging
 from collections.abc import Mapping, Sequence
 from itertools import islice
 from pathlib import Path
@@ -12,21 +11,21 @@ import pydantic
 from common.arguments import Count, CountFromZero, Range, Seed, Share, UpToOne, checked, each_once
 from common.errors import InputError
 from kdseg.domains.augmentation import Augmentation
+from kdseg.domains.coco import class_names as category_names
 from kdseg.domains.datamodule import SegmentationData
 from kdseg.domains.dataset import IMAGENET_MEAN, IMAGENET_STD, Batch, Channels, Deviations, Loading, Side, Workers
 from kdseg.domains.findings import findings
 from kdseg.domains.folds import Fold
-from kdseg.domains.groups import GroupTable
-from kdseg.domains.held_out import Images, Parts, judged_parts, source_names
+from kdseg.domains.held_out import Images, judged_parts, source_names
 from kdseg.domains.images import ValueRange, check_brightness, checked_range
 from kdseg.domains.labels import added, check_labels, check_sense, count_classes
+from kdseg.domains.layouts import Found, Kind, Layout, Pair
 from kdseg.domains.masks import Digits, MaskValue, make_label_map
-from kdseg.domains.pairs import FolderDomain, Found, Pair, Reading, check_pairs, find_pairs
-from kdseg.domains.sample import IGNORE, DomainData
-from kdseg.domains.split import choose_domains, split_by_group
+from kdseg.domains.pairs import FolderDomain, Reading, check_pairs
+from kdseg.domains.sample import IGNORE
+from kdseg.domains.split import PARTS, choose_domains, split_domains
+from kdseg.domains.table import ImageTable
 from kdseg.domains.unlabelled import apart
-
-_log = logging.getLogger(__name__)
 
 Classes = Annotated[int, Range(2, IGNORE)]
 Names = Annotated[Sequence[str], pydantic.AfterValidator(each_once)]
@@ -35,11 +34,11 @@ Names = Annotated[Sequence[str], pydantic.AfterValidator(each_once)]
 class FolderData(SegmentationData):
     """Leave one domain out of a folder of domains.
 
-    Every domain is a folder ``root/<domain>/`` with ``images/`` and ``masks/`` (see ``mask_folder``). An image
-    (grey or colour, any depth and size) and its mask have the same name, suffix aside. A mask holds class indices, and
-    255 is ignored, unless ``mask_values`` or ``colour_map`` say what its values stand for. All files that take part are
-    decoded once at construction, by what they are and not by their names; see :func:`~kdseg.domains.images.read_image`
-    and :func:`~kdseg.domains.masks.read_mask`.
+    Every domain is a folder ``root/<domain>/`` with ``images/`` and ``masks/``, or as ``layout`` says. An image
+    (grey or colour, any depth and size) and its mask have the same name, file type aside. A mask holds class indices,
+    and 255 is ignored, unless ``mask_values`` or ``colour_map`` say what its values stand for. All files that take part
+    are decoded once at construction, by what they are and not by their names; see
+    :func:`~kdseg.domains.images.read_image` and :func:`~kdseg.domains.masks.read_mask`.
 
     Images of one group stay on one side of the split into training and validation. Where a group of the
     target domain also occurs in a source domain, its images there are left out (with a warning).
@@ -48,7 +47,13 @@ class FolderData(SegmentationData):
         root: Folder of domain folders.
         target: Domain to judge on. All of its images are test images; none is trained on or selects a model.
         sources: Domains to train on; ``None`` means all others.
-        mask_folder: Name of the folder with the masks.
+        layout: ``folders``, ``voc`` or ``coco``; see :class:`~kdseg.domains.layouts.Layout`, as for the next five. With
+            ``coco``, classes are ``background`` and the categories by name.
+        image_folder: As above.
+        mask_folder: As above.
+        image_suffix: As above.
+        mask_suffix: As above.
+        nested: As above.
         num_classes: Number of classes; ``None`` counts up to the highest class index in the sources' masks.
         class_names: Their names; ``None`` means those of the mapping below, or ``class_0``, ``class_1``, ...
         mask_values: What the values of masks stand for, value → name: ``{0: background, 255: nucleus}``. The name
@@ -59,9 +64,13 @@ class FolderData(SegmentationData):
         group_column: Column of ``metadata`` that names an image's group; ``None`` makes every image its own.
         name_column: Column of ``metadata`` with the image's file name.
         domain_column: Column of ``metadata`` with the domain; ``None`` if names are unique over all domains.
+        split_column: Column of ``metadata`` that says ``train``, ``validation``, ``test`` or ``unused`` of every image
+            of a source, instead of a random split. A source is scored on its ``test`` images at the end, on those for
+            validation where there are none; the target is scored on all of its images.
         metadata: CSV file, relative to ``root``.
         groups_span_domains: Whether equal group names in different domains mean the same group.
-        validation_fraction: Share of every source domain's images held out; 0 holds out none.
+        validation_fraction: Share of every source domain's images held out; 0 holds out none. Not used where
+            ``split_column`` or the lists of ``layout=voc`` say which.
         split_seed: Chooses the held-out groups. Apart from ``seed`` so that runs with different seeds
             are judged on the same images.
         cache_mib: Decoded images are kept in memory, as many as fit into this many MiB.
@@ -97,7 +106,12 @@ class FolderData(SegmentationData):
         root: str | Path,
         target: str,
         sources: Sequence[str] | None = None,
+        layout: Kind = "folders",
+        image_folder: str = "images",
         mask_folder: str = "masks",
+        image_suffix: str = "",
+        mask_suffix: str = "",
+        nested: bool = False,
         num_classes: Classes | None = None,
         class_names: Names | None = None,
         mask_values: Mapping[MaskValue, str] | None = None,
@@ -106,6 +120,7 @@ class FolderData(SegmentationData):
         group_column: str | None = None,
         name_column: str = "name",
         domain_column: str | None = None,
+        split_column: str | None = None,
         metadata: str = "metadata.csv",
         groups_span_domains: bool = True,
         validation_fraction: Share = 0.2,
@@ -143,27 +158,35 @@ class FolderData(SegmentationData):
         )
         loading.pipeline()  # a mistake in it should be found before hundreds of files are read
         folder, notes = Path(root).expanduser(), list[str]()
-        table = GroupTable(folder / metadata, group_column, name_column, domain_column) if group_column else None
+        table = ImageTable(folder / metadata, name_column, domain_column)
+        where = Layout(layout, image_folder, mask_folder, image_suffix, mask_suffix, nested)
         label_map = make_label_map(mask_values, colour_map, class_names)
+        if layout == "coco" and label_map is not None:
+            raise InputError(f"{label_map.option} is for masks in files; with layout=coco, classes are the categories")
         class_names = class_names if label_map is None else label_map.names
-        reading = Reading(checked_range(value_range), label_map)
         if images is None:
             chosen = choose_domains(domains_in(folder), target, sources, f"in {folder}")
-            found = {name: find_pairs(folder, name, mask_folder, unlabelled) for name in [*chosen, target]}
+            found = {name: where.find(folder, name, unlabelled) for name in [*chosen, target]}
         else:
-            found = _listed_pairs(folder, target, mask_folder, unlabelled, images, notes)
-            if table and not table.path.exists():
-                table = None
+            found = _listed_pairs(folder, target, where, unlabelled, images, notes)
+            if group_column and not table.path.exists():
+                group_column = None
                 notes.append(f"{metadata} is not in {folder}: every image counts as a group of its own")
+        if layout == "coco":
+            class_names = category_names(class_names, [name for one in found.values() for name in one.categories])
+        reading = Reading(checked_range(value_range), label_map, class_names or ())
         if target in found:
             found[target] = dataclasses.replace(found[target], unlabelled=())  # what is judged on is not learnt from
-        domains, bare = _read(found, table, groups_span_domains, cache_mib * 2**20, reading)
+        groups = _groups(found, table, group_column, groups_span_domains)
+        domains, bare = _read(found, groups, cache_mib * 2**20, reading)
         named = _check_masks(domains, target, num_classes, class_names, images is None, notes)
         notes += _check_values([*domains.values(), *bare])
         if images is None:
-            parts = _split(domains, target, validation_fraction, split_seed)
+            learnt = {name: domains[name] for name in chosen}
+            published = _published({name: found[name] for name in chosen}, table, split_column)
+            parts = split_domains(learnt, domains[target], validation_fraction, split_seed, published)
             parts["notes"] = notes
-            parts["unlabelled"] = apart(bare, [*parts["validation"], parts["target"]])
+            parts["unlabelled"] = apart(bare, [*parts["validation"], *parts.get("seen_test", ()), parts["target"]])
         else:
             parts = judged_parts(domains, target, images, notes)
         super().__init__(
@@ -227,7 +250,7 @@ def domains_in(root: Path) -> list[str]:
 
 
 def _listed_pairs(
-    root: Path, target: str, mask_folder: str, unlabelled: bool, images: Images, notes: list[str]
+    root: Path, target: str, layout: Layout, unlabelled: bool, images: Images, notes: list[str]
 ) -> dict[str, Found]:
     """All pairs of a target that was not trained on, and of the source domains in ``root`` those held out."""
     sources = source_names(images)
@@ -240,66 +263,55 @@ def _listed_pairs(
         if name not in known:
             notes.append(f"{name}: not in {root}, so its {len(used.test)} held-out images are passed over")
             continue
-        found = find_pairs(root, name, mask_folder, unlabelled)
-        listed[name] = Found([pair for pair in found.pairs if pair.name in used.test], found.passed_over)
+        found = layout.find(root, name, unlabelled)
+        pairs = [pair for pair in found.pairs if pair.name in used.test]
+        listed[name] = dataclasses.replace(found, pairs=pairs, unlabelled=())
         if others := sum(pair.name not in used.train and pair.name not in used.test for pair in found.pairs):
             notes.append(f"{name}: {others} images are passed over that the run neither trained on nor held out")
-    return listed if target in sources else listed | {target: find_pairs(root, target, mask_folder, unlabelled)}
+    return listed if target in sources else listed | {target: layout.find(root, target, unlabelled)}
+
+
+def _groups(
+    found: Mapping[str, Found], table: ImageTable, column: str | None, span_domains: bool
+) -> dict[str, tuple[list[str], list[str]]]:
+    """Name of a domain → the groups of its pairs, and of its images without masks."""
+
+    def of(name: str, pairs: Sequence[Pair]) -> list[str]:
+        stems = [pair.name for pair in pairs]
+        given = table.values_of("group_column", column, name, stems) if column else stems
+        # Unrelated domains may count their images, or their groups, from 1 each.
+        return given if column and span_domains else [f"{name}/{group}" for group in given]
+
+    return {name: (of(name, one.pairs), of(name, one.unlabelled)) for name, one in found.items()}
+
+
+def _published(found: Mapping[str, Found], table: ImageTable, column: str | None) -> dict[str, list[str]] | None:
+    """Name of a source → what each of its images is for, where that is given."""
+    if column is not None:
+        values = {
+            name: table.values_of("split_column", column, name, [pair.name for pair in one.pairs])
+            for name, one in found.items()
+        }
+        for value in {value for given in values.values() for value in given}:
+            if value.lower() not in PARTS:
+                raise InputError(f"{table.path}: {column} {value!r} is no part; write one of: {', '.join(PARTS)}")
+        return {name: [PARTS[value.lower()] for value in given] for name, given in values.items()}
+    lists = {name: one.parts for name, one in found.items()}
+    if not any(one is not None for one in lists.values()):
+        return None
+    if bare := [name for name, one in lists.items() if one is None]:
+        raise InputError(f"domain {bare[0]!r} has no lists train.txt and val.txt, as others have; add or remove them")
+    return {name: [(one.parts or {}).get(pair.name, "unused") for pair in one.pairs] for name, one in found.items()}
 
 
 def _read(
-    found: Mapping[str, Found], table: GroupTable | None, groups_span_domains: bool, cache: int, reading: Reading
+    found: Mapping[str, Found], groups: Mapping[str, tuple[list[str], list[str]]], cache: int, reading: Reading
 ) -> tuple[dict[str, FolderDomain], list[FolderDomain]]:
     """The domains, and those of their images that have no masks."""
-
-    def groups_of(name: str, pairs: Sequence[Pair]) -> list[str]:
-        stems = [pair.name for pair in pairs]
-        given = table.groups_of(name, stems) if table else stems
-        # Unrelated domains may count their images, or their groups, from 1 each.
-        return given if table and groups_span_domains else [f"{name}/{group}" for group in given]
-
-    parts = [(name, one.pairs) for name, one in found.items()]
-    bare = [(name, one.unlabelled) for name, one in found.items() if one.unlabelled]
-    groups = [groups_of(name, pairs) for name, pairs in (*parts, *bare)]
-    checked = iter(check_pairs([pair for _, pairs in (*parts, *bare) for pair in pairs], cache, reading))
+    parts = [(name, one.pairs, groups[name][0]) for name, one in found.items()]
+    bare = [(name, one.unlabelled, groups[name][1]) for name, one in found.items() if one.unlabelled]
+    checked = iter(check_pairs([pair for _, pairs, _ in (*parts, *bare) for pair in pairs], cache, reading))
     domains = [
-        FolderDomain(name, list(islice(checked, len(pairs))), own, reading)
-        for (name, pairs), own in zip((*parts, *bare), groups, strict=True)
+        FolderDomain(name, list(islice(checked, len(pairs))), own, reading) for name, pairs, own in (*parts, *bare)
     ]
     return {domain.name: domain for domain in domains[: len(parts)]}, domains[len(parts) :]
-
-
-def _split(domains: Mapping[str, FolderDomain], target: str, fraction: float, seed: int) -> Parts:
-    """Training and held-out images of the sources, and the target."""
-    judged = domains[target]
-    kept = _drop_groups_of(judged, {name: domain for name, domain in domains.items() if name != target})
-    groups = {name: [item.group for item in domain.items] for name, domain in kept.items()}
-    split = split_by_group(groups, fraction, seed)
-    return {
-        "train": [kept[name].subset(split[name][0]) for name in kept],
-        "validation": [kept[name].subset(split[name][1]) for name in kept if split[name][1]],
-        "target": judged,
-    }
-
-
-def _drop_groups_of(target: FolderDomain, sources: Mapping[str, FolderDomain]) -> dict[str, DomainData]:
-    """Leave out source images whose group occurs in the target: training would see what is judged."""
-    judged = {item.group for item in target.items}
-    kept: dict[str, DomainData] = {}
-    for name, domain in sources.items():
-        positions = [position for position, item in enumerate(domain.items) if item.group not in judged]
-        if not positions:
-            raise InputError(
-                f"every group of domain {name!r} also occurs in target {target.name!r}, so nothing is left to train on;"
-                " if equal names are different groups, set groups_span_domains=false"
-            )
-        if dropped := len(domain) - len(positions):
-            _log.warning(
-                "left out %d of %d images of %s: target %s has images of the same group",
-                dropped,
-                len(domain),
-                name,
-                target.name,
-            )
-        kept[name] = domain.subset(positions)
-    return kept

@@ -1,11 +1,10 @@
-"""One domain's folder: its images and masks, paired by name and checked to the last byte."""
+"""Images and their masks from disk, checked to the last byte."""
 
 import dataclasses
 import functools
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,19 +12,16 @@ from rich.console import Console
 from rich.progress import Progress
 
 from common.errors import InputError
-from kdseg.domains.decode import SUFFIXES
+from kdseg.domains.coco import Regions
 from kdseg.domains.digests import Digest, digest_of
 from kdseg.domains.images import Image, ValueRange, as_colours, read_image
+from kdseg.domains.layouts import Pair
 from kdseg.domains.masks import LabelMap, Mask, read_mask
 from kdseg.domains.sample import DomainData, Item
 
 Pixels = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 
 _PROGRESS_FROM = 200  # files; below that it is over before it could be read
-_NAMES_SHOWN = 3
-
-UNLABELLED = "unlabelled"
-"""Name of a domain's folder of images without masks."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,32 +31,26 @@ class Reading:
     Attributes:
         value_range: See :func:`~kdseg.domains.images.read_image`.
         label_map: See :func:`~kdseg.domains.masks.read_mask`.
+        class_names: For masks that are regions with the names of classes.
     """
 
     value_range: ValueRange | None = None
     label_map: LabelMap | None = None
+    class_names: Sequence[str] = ()
 
-    def __call__(self, pair: "Pair") -> Pixels:
+    def __call__(self, pair: Pair) -> Pixels:
         """Image ``uint8 [H, W]`` or ``[H, W, 3]`` and mask ``uint8 [H, W]``."""
         image, mask = self.files(pair)
         return image.pixels, mask.labels
 
-    def files(self, pair: "Pair") -> tuple[Image, Mask]:
+    def files(self, pair: Pair) -> tuple[Image, Mask]:
         """The same with what they were; where there is no mask, zeros."""
         image = read_image(pair.image, self.value_range)
         if pair.mask is None:
             return image, Mask(np.zeros(image.pixels.shape[:2], np.uint8), "none")
+        if isinstance(pair.mask, Regions):
+            return image, Mask(pair.mask.labels(self.class_names), "COCO regions")
         return image, read_mask(pair.mask, self.label_map)
-
-
-@dataclasses.dataclass(frozen=True)
-class Pair:
-    """An image and its mask on disk, if it has one."""
-
-    domain: str
-    name: str
-    image: Path
-    mask: Path | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,101 +107,6 @@ class FolderDomain(DomainData):
     def digest(self, position: int) -> Digest:
         """See :meth:`DomainData.digest`; as of construction."""
         return self.checked[position].digest
-
-
-@dataclasses.dataclass(frozen=True)
-class Found:
-    """What a domain's folder holds.
-
-    Attributes:
-        pairs: Sorted by name.
-        passed_over: What is no image or mask, a line for each reason.
-        unlabelled: Images without masks, sorted by name.
-    """
-
-    pairs: Sequence[Pair]
-    passed_over: Sequence[str]
-    unlabelled: Sequence[Pair] = ()
-
-
-def find_pairs(root: Path, domain: str, mask_folder: str = "masks", unlabelled: bool = False) -> Found:
-    """List ``root/domain/images/*`` with ``root/domain/<mask_folder>/*``, matched by name without suffix.
-
-    Args:
-        root: Folder of domain folders.
-        domain: Name of one.
-        mask_folder: Name of the folder with the masks.
-        unlabelled: Whether images may lack a mask, and those of ``root/domain/unlabelled`` are listed too.
-
-    Raises:
-        InputError: if a folder is missing or empty, an image has no mask or a mask no image, or a name
-            occurs twice.
-    """
-    passed_over: list[str] = []
-    images = _files(root / domain / "images", "image", passed_over)
-    masks = _files(root / domain / mask_folder, "mask", passed_over)
-    bare = {}
-    if unlabelled:
-        bare = {name: images.pop(name) for name in images.keys() - masks.keys()}
-        bare |= _beside(root / domain / UNLABELLED, {**images, **bare}, passed_over)
-    for found, others, missing in ((images, masks, "mask"), (masks, images, "image")):
-        if alone := sorted(found.keys() - others.keys()):
-            more = f" (and {len(alone) - 1} more)" if len(alone) > 1 else ""
-            folder = root / domain / ("images" if missing == "image" else mask_folder)
-            raise InputError(
-                f"{found[alone[0]]} has no {missing} of that name in {folder}{more}; add it or remove this file"
-                + ("" if missing == "image" else ", or set data.unlabelled=true to learn from it without one")
-            )
-    pairs = [Pair(domain, name, images[name], masks[name]) for name in sorted(images)]
-    return Found(pairs, passed_over, [Pair(domain, name, bare[name], None) for name in sorted(bare)])
-
-
-def _beside(folder: Path, known: Mapping[str, Path], passed_over: list[str]) -> dict[str, Path]:
-    """Images of a folder that need not be there, whose names are not among those known."""
-    if not folder.is_dir():
-        return {}
-    found = _files(folder, "image", passed_over)
-    if twice := sorted(found.keys() & known.keys()):
-        raise InputError(f"{found[twice[0]]} and {known[twice[0]]} have the same name; keep one of them")
-    return found
-
-
-def _files(folder: Path, what: str, passed_over: list[str]) -> dict[str, Path]:
-    if not folder.is_dir():
-        raise InputError(f"{folder} is not a folder; a domain needs <root>/<domain>/images and its masks beside it")
-    found: dict[str, Path] = {}
-    others: dict[str, list[str]] = {}
-    for path in sorted(folder.iterdir()):
-        if reason := _passed_over(path):
-            others.setdefault(reason, []).append(path.name)
-        elif path.stem in found:
-            raise InputError(f"{path} and {found[path.stem].name} have the same name; keep one of them")
-        else:
-            found[path.stem] = path
-    listed = [f"{len(names)} {reason} ({_named(names)})" for reason, names in others.items()]
-    if not found:
-        held = f"; it has {', '.join(listed)}" if listed else ""
-        raise InputError(f"{folder} holds no {what}{held}; put files there that end in: {', '.join(SUFFIXES)}")
-    passed_over += [f"{folder.name}: {line}" for line in listed]
-    return found
-
-
-def _passed_over(path: Path) -> str | None:
-    """Why this is no image and no mask."""
-    if path.name.startswith("."):
-        return "hidden"
-    if path.is_dir():
-        return "folders"
-    if path.is_symlink() and not path.exists():
-        return "broken links"
-    if not path.is_file():
-        return "neither files nor folders"
-    return None if path.suffix.lower() in SUFFIXES else "of another type"
-
-
-def _named(names: Sequence[str]) -> str:
-    more = [f"{len(names) - _NAMES_SHOWN} more"] if len(names) > _NAMES_SHOWN else []
-    return ", ".join([*names[:_NAMES_SHOWN], *more])
 
 
 def check_pairs(pairs: Sequence[Pair], cache_bytes: int, reading: Reading) -> list[CheckedPair]:

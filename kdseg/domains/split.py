@@ -1,5 +1,6 @@
 """Which domains are trained on, and which of their images are held out: whole groups, never part of one."""
 
+import logging
 import zlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -7,6 +8,22 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from common.errors import InputError
+from kdseg.domains.held_out import Parts
+from kdseg.domains.sample import DomainData
+
+_log = logging.getLogger(__name__)
+
+PARTS = {
+    "train": "train",
+    "training": "train",
+    "validation": "validation",
+    "valid": "validation",
+    "val": "validation",
+    "dev": "validation",
+    "test": "test",
+    "unused": "unused",
+}
+"""What a published split may call a part, in small letters."""
 
 
 def choose_domains(known: Sequence[str], target: str, sources: Sequence[str] | None, where: str) -> list[str]:
@@ -96,3 +113,82 @@ def _choose(name: str, groups: Sequence[str], fraction: float, seed: int, in_val
         in_validation[group] = chosen
         held_out += sizes[group] * chosen
         train_groups -= chosen
+
+
+def split_domains(
+    sources: Mapping[str, DomainData],
+    target: DomainData,
+    fraction: float,
+    seed: int,
+    published: Mapping[str, Sequence[str]] | None = None,
+) -> Parts:
+    """Training and held-out images of the sources, and the target.
+
+    Args:
+        sources: The domains to train on. Their images whose group occurs in the target are left out, with a warning.
+        target: What is judged on.
+        fraction: See :func:`split_by_group`, as for ``seed``.
+        seed: As above.
+        published: Name of a source → a value of :data:`PARTS` for each of its images, instead of both.
+
+    Raises:
+        InputError: a source has nothing left to train on, or a published split has one group on both sides.
+    """
+    kept = _without_groups_of(target, sources)
+    parts: Parts = {"train": [], "validation": [], "target": target}
+    if published is None:
+        groups = {name: [domain.items[place].group for place in kept[name]] for name, domain in sources.items()}
+        for name, (train, validation) in split_by_group(groups, fraction, seed).items():
+            parts["train"] = [*parts["train"], sources[name].subset([kept[name][place] for place in train])]
+            if validation:
+                held_out = sources[name].subset([kept[name][place] for place in validation])
+                parts["validation"] = [*parts["validation"], held_out]
+        return parts
+    found: dict[str, list[DomainData]] = {"train": [], "validation": [], "test": []}
+    for name, domain in sources.items():
+        for part, domains in found.items():
+            places = [place for place in kept[name] if published[name][place] == part]
+            if places:
+                domains.append(domain.subset(places))
+            elif part == "train":
+                raise InputError(f"the split leaves domain {name!r} no image to train on; take it out of sources")
+    _check_sides(found["train"], [*found["validation"], *found["test"]])
+    parts["train"], parts["validation"] = found["train"], found["validation"]
+    if found["test"]:
+        tested = {domain.name: domain for domain in (*found["validation"], *found["test"])}  # the latter where both are
+        parts["seen_test"] = [tested[name] for name in sources if name in tested]
+    return parts
+
+
+def _check_sides(train: Sequence[DomainData], held_out: Sequence[DomainData]) -> None:
+    trained = {item.group: domain.name for domain in train for item in domain.items}
+    for domain in held_out:
+        for item in domain.items:
+            if item.group in trained:
+                raise InputError(
+                    f"the split has group {item.group!r} both in training (domain {trained[item.group]!r}) and held out"
+                    f" (image {item.name!r} of {domain.name!r}); keep it on one side, or set group_column=null"
+                )
+
+
+def _without_groups_of(target: DomainData, sources: Mapping[str, DomainData]) -> dict[str, list[int]]:
+    """Positions of the source images whose group does not occur in the target: training would see what is judged."""
+    judged = {item.group for item in target.items}
+    kept = {}
+    for name, domain in sources.items():
+        positions = [position for position, item in enumerate(domain.items) if item.group not in judged]
+        if not positions:
+            raise InputError(
+                f"every group of domain {name!r} also occurs in target {target.name!r}, so nothing is left to train on;"
+                " if equal names are different groups, set groups_span_domains=false"
+            )
+        if dropped := len(domain) - len(positions):
+            _log.warning(
+                "left out %d of %d images of %s: target %s has images of the same group",
+                dropped,
+                len(domain),
+                name,
+                target.name,
+            )
+        kept[name] = positions
+    return kept

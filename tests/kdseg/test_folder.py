@@ -237,7 +237,7 @@ def test_options_that_do_not_fit(root: Path, options: dict[str, Any], message: s
         ("name,field\n0,x\n", r"group_column='scene' is not a column; it has: name, field"),
         ("file,scene\n0,x\n", r"name_column='name' is not a column; it has: file, scene"),
         ("name,scene\n0,x\n1,x\n2,y\n", r"no row for image '3' of domain 'day'"),
-        ("name,scene\n0,x\n0,y\n", r"metadata.csv:3 gives image '0' a second group 'y'; .* set domain_column"),
+        ("name,scene\n0,x\n0,y\n", r"metadata.csv:3 gives image '0' a second scene 'y'; .* set domain_column"),
         ("name,scene\n0,\n", r"metadata.csv:2 has no scene"),
         ("name,scene\n0\n", r"metadata.csv:2 has no scene"),
         ("name,scene\n0,x\n1,x\n2,y\n3,z\n", r"every group of domain 'day' also occurs .* groups_span_domains=false"),
