@@ -2,22 +2,46 @@
 
 import dataclasses
 from abc import abstractmethod
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import KVWriter
 from torch import nn
 
 from common.progress import TrainingBar
 from common.runs.keeper import Keeper, MakeRow
 from common.runs.records import AVERAGED, LAST, ORACLE, VALIDATED
+from common.watch import Watch
 from kdrl.episodes import play_part
 from kdrl.game import Part
 from kdrl.networks import PolicyLogits
 from kdrl.ppo import DistilledPPO
 from kdrl.records import rows
 from kdrl.settings import TrainSettings
+
+
+class WatchWriter(KVWriter):
+    """PPO's numbers, as a training shows them.
+
+    Args:
+        watch: Where.
+    """
+
+    def __init__(self, watch: Watch) -> None:
+        self._watch = watch
+
+    def write(self, key_values: dict[str, Any], key_excluded: dict[str, tuple[str, ...]], step: int = 0) -> None:
+        """See Stable-Baselines3."""
+        kinds = (int, float, np.number)
+        self._watch.scalars(
+            {name: float(value) for name, value in key_values.items() if isinstance(value, kinds)}, step
+        )
+
+    def close(self) -> None:
+        """The run closes it, which shows its scores there when PPO is done."""
 
 
 class ProgressBar(BaseCallback):

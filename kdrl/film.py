@@ -1,7 +1,8 @@
 """A policy at play, as pictures: what it sees, what it would do, and what that earns."""
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,8 @@ from kdrl.game import Game, Part
 
 WIDTH, PICTURE, BARS = 272, 256, 56
 """Of a panel, its picture and its bars, in pixels."""
+THUMBNAIL, THUMBNAIL_STEPS = 128, 100
+"""Largest side in pixels of a film for the log, and how many steps it shows, every other one."""
 _LINE = 20
 _GROUND, _INK, _FAINT, _CHOSEN = "#16181d", "#e6e8eb", "#565d66", "#e69f00"
 HEIGHT = 2 * _LINE + PICTURE + BARS + 2 * _LINE
@@ -119,3 +122,10 @@ def side_by_side(
         if not on:
             return
         yield np.concatenate([panel for panel in last if panel is not None], axis=1)
+
+
+def thumbnails(film: Iterable[Moment]) -> Iterator[NDArray[np.uint8]]:
+    """The game alone, small and short enough for a log."""
+    for moment in islice(film, 0, THUMBNAIL_STEPS, 2):
+        small = ImageOps.contain(Image.fromarray(moment.image), (THUMBNAIL, THUMBNAIL), Image.Resampling.BOX)
+        yield np.asarray(small.convert("RGB"))

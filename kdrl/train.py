@@ -7,13 +7,14 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
+import gymnasium
 import numpy as np
 import torch
 from gymnasium import spaces
 from rich.console import Console
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.logger import Logger, TensorBoardOutputFormat
+from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.vec_env import VecEnv, VecMonitor, VecNormalize
 from torch import nn
 
@@ -35,10 +36,12 @@ from common.runs.selection import Selection
 from common.runs.weights import save_weights, weights_path
 from common.teacher import Teacher
 from common.terms import AuGKD
+from common.watch import seen_or_not
 from kdrl.anchors import student_domain
-from kdrl.callbacks import LearningCurve, LevelValidation, ProgressBar
+from kdrl.callbacks import LearningCurve, LevelValidation, ProgressBar, WatchWriter
 from kdrl.drivers import Driver
 from kdrl.episodes import measure, play_part
+from kdrl.film import moments, thumbnails
 from kdrl.identity import identify
 from kdrl.levels import UnseenLevels, levels_seen
 from kdrl.networks import PolicyLogits
@@ -255,7 +258,7 @@ class PolicyTraining(lifecycle.Training):
     def fit(self, keeper: Keeper) -> int:
         """See :class:`common.runs.lifecycle.Training`."""
         settings, model, run = self.settings, self.model, keeper.run
-        model.set_logger(Logger(str(run.path), [TensorBoardOutputFormat(str(run.path / "tensorboard"))]))
+        model.set_logger(Logger(str(run.path), [WatchWriter(keeper.watch)]))
         self.console.print(
             f"training {settings.method['name']} on {settings.env.game} ({model.device}) into {run.path}",
             markup=False,
@@ -305,6 +308,17 @@ class PolicyTraining(lifecycle.Training):
         # That of the latest minibatch has a graph, which cannot be copied.
         self.model.policy.action_dist.distribution = None  # type: ignore[assignment]
         return copy.deepcopy(self.model.policy).eval()
+
+    def show(self, networks: Mapping[str, nn.Module], keeper: Keeper) -> None:
+        """An episode on seen and one on unseen levels, where the game can be drawn."""
+        logits, env = PolicyLogits(networks[LAST]), self.settings.env  # type: ignore[arg-type]
+        seen, _, unseen = self.parts[:3]
+        for part in (seen, unseen):
+            try:
+                frames = list(thumbnails(moments(logits, env, part, 1, self.settings.seed)))
+            except gymnasium.error.Error:  # a library that draws it may be missing
+                return
+            keeper.watch.film(f"test/{seen_or_not(part.seen)}/{part.domain(env.game)}", frames, keeper.status.steps)
 
     def test(self, networks: Mapping[str, nn.Module], keeper: Keeper) -> lifecycle.Outcome:
         """See :class:`common.runs.lifecycle.Training`."""

@@ -14,8 +14,10 @@ from common.evaluation.segmentation import mean_iou
 from common.progress import TrainingBar
 from common.runs.keeper import Keeper, MakeRow
 from common.runs.records import AVERAGED, LAST, VALIDATED
+from common.watch import seen_or_not
 from kdseg.domains.datamodule import Part, SegmentationData
 from kdseg.module import SegmentationModule
+from kdseg.overlay import example
 from kdseg.records import score_row
 from kdseg.settings import TrainSettings
 
@@ -58,7 +60,14 @@ class LearningCurve(pl.Callback):
             self._record(_scores(pl_module.averaged_confusions), AVERAGED, trainer.global_step)
             self._offer(pl_module.network, scores)
             self.keeper.record_shares(pl_module.distillation.tally, self.row, trainer.global_step)
+            if self.keeper.watch.draws:
+                self._show(pl_module.network, trainer.global_step)
         self._pause.close()
+
+    def _show(self, network: nn.Module, steps: int) -> None:
+        for part in self.parts:
+            picture = example(network, part.dataset, self.data.num_classes)
+            self.keeper.watch.picture(f"progress/{seen_or_not(part.seen)}/{part.domain}", picture, steps)
 
     def _offer(self, network: nn.Module, scores: Mapping[int, float]) -> None:
         for rule in self.keeper.selection.rules:

@@ -28,6 +28,7 @@ from common.runs.selection import Selection
 from common.runs.weights import weights_path
 from common.teacher import CrossFittedTeacher, Teacher
 from common.terms import AuGKD
+from common.watch import seen_or_not
 from kdseg.anchors import student_domain
 from kdseg.callbacks import LearningCurve, all_finite
 from kdseg.configured import (
@@ -48,6 +49,7 @@ from kdseg.identity import identify
 from kdseg.measure import measure, validated_temperature
 from kdseg.module import SegmentationModule
 from kdseg.networks import check_sizes
+from kdseg.overlay import example
 from kdseg.records import items, print_scores, rows, score_row
 from kdseg.restore import build_network, load_teacher
 from kdseg.resume import StateKeeping, restore_module
@@ -173,7 +175,7 @@ class SegmentationTraining(lifecycle.Training):
             position = keeper.players["position"]
         curve = LearningCurve(self.settings, data, self.parts, keeper, self.row)
         callbacks: list[pl.Callback] = [curve, StateKeeping(keeper)]
-        self.trainer = trainer = make_trainer(self.console, self.settings, keeper.run, self.arguments, callbacks)
+        self.trainer = trainer = make_trainer(self.console, self.settings, keeper.watch, self.arguments, callbacks)
         if trainer.world_size > 1:
             keeper.exact = keeper.exact and keeper.players is None
         loaders = [data.eval_dataloader(part.dataset) for part in self.parts]
@@ -205,6 +207,12 @@ class SegmentationTraining(lifecycle.Training):
     def copied(self) -> nn.Module:
         """See :class:`common.runs.lifecycle.Training`."""
         return copy.deepcopy(self.module.network).eval()
+
+    def show(self, networks: Mapping[str, nn.Module], keeper: Keeper) -> None:
+        """An image of every tested domain, its labels and what the last weights make of it."""
+        for part in self.data.test_parts:
+            picture = example(networks[LAST], part.dataset, len(self.data.class_names))
+            keeper.watch.picture(f"test/{seen_or_not(part.seen)}/{part.domain}", picture, keeper.status.steps)
 
     def test(self, networks: Mapping[str, nn.Module], keeper: Keeper) -> lifecycle.Outcome:
         """See :class:`common.runs.lifecycle.Training`."""

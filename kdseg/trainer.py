@@ -2,18 +2,19 @@
 
 import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytorch_lightning as pl
-from pytorch_lightning.loggers import TensorBoardLogger
+from pytorch_lightning.loggers.logger import Logger
 from pytorch_lightning.strategies import DDPStrategy
+from pytorch_lightning.utilities import rank_zero_only
 from rich.console import Console
 
 from common.configuration import check_arguments
 from common.errors import InputError
-from common.runs.folder import Run
 from common.text import shown
+from common.watch import Watch
 from kdseg.callbacks import ProgressBar
 from kdseg.settings import TrainSettings
 
@@ -23,6 +24,42 @@ RESERVED = (
     *("fast_dev_run", "barebones", "min_epochs", "min_steps", "use_distributed_sampler"),
 )
 SHARED_STRATEGIES = ("auto", "ddp", "ddp_find_unused_parameters_true")
+
+
+class WatchLogger(Logger):
+    """Lightning's numbers, as a training shows them.
+
+    Args:
+        watch: Where.
+    """
+
+    def __init__(self, watch: Watch) -> None:
+        super().__init__()
+        self._watch = watch
+
+    @property
+    def name(self) -> str:
+        """Lightning names folders by it; there are none."""
+        return "kdshift"
+
+    @property
+    def version(self) -> str:
+        """As above."""
+        return ""
+
+    @rank_zero_only
+    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
+        """They are the run's configuration."""
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Show all but what the run's own records tell."""
+        own = {name: value for name, value in metrics.items() if name != "epoch" and not _is_score(name)}
+        self._watch.scalars(own, step or 0)
+
+
+def _is_score(name: str) -> bool:
+    return name.startswith("validation/") and name.count("/") == 2
 
 
 def quiet_lightning() -> None:
@@ -45,11 +82,11 @@ def trainer_arguments(settings: TrainSettings) -> dict[str, Any]:
 def make_trainer(
     console: Console,
     settings: TrainSettings,
-    run: Run | None,
+    watch: Watch | None,
     arguments: dict[str, Any],
     callbacks: Sequence[pl.Callback],
 ) -> pl.Trainer:
-    """The Trainer, with its callbacks and a progress bar; it writes nothing but TensorBoard's scalars, into the run.
+    """The Trainer, with its callbacks and a progress bar; it writes nothing itself.
 
     Raises:
         InputError: an argument that Lightning refuses.
@@ -66,7 +103,7 @@ def make_trainer(
     fixed: dict[str, Any] = {
         "max_epochs": -1,
         "callbacks": [*callbacks, *bars],
-        "logger": False if run is None else TensorBoardLogger(run.path, name="tensorboard", version=""),
+        "logger": False if watch is None else WatchLogger(watch),
         "enable_checkpointing": False,
         "use_distributed_sampler": False,  # our loaders share batches out themselves
     }

@@ -12,7 +12,9 @@
     checkpoints/     weights as safetensors; while training, the state to go on from
     teachers/        what it takes to load each teacher again, where there were any
     anchor/          what AuG-KD prepares before the first step (common.augkd.folder), where it is the method
-    tensorboard/     scalars for TensorBoard
+    tensorboard/     scalars and pictures for TensorBoard
+    scalars.csv      the same scalars as a table, where it is asked for
+    wandb/           what Weights & Biases keeps, where it is asked for
     lock             the process that works here, or the last one that did
 """
 
@@ -49,6 +51,8 @@ CONTENTS = {
     "teachers",
     "anchor",
     "tensorboard",
+    "scalars.csv",
+    "wandb",
     "lock",
 }
 

@@ -18,6 +18,7 @@ from common.runs.selection import Selection
 from common.runs.travel import Travel
 from common.runs.weights import save_weights
 from common.tally import Tally
+from common.watch import Watch
 
 MakeRow = Callable[[Judged, str, float], Record]
 """From what rows share, a metric and its value to a row about the training itself."""
@@ -45,6 +46,8 @@ class Keeper:
     Attributes:
         clock: Seconds of training.
         players: The program's state to go on from, or ``None`` for a training that begins.
+        steps: Steps of that state.
+        watch: Where the training shows itself.
         travel: How far the weights have gone.
         exact: Whether the training is, so far, bit for bit one that was never interrupted.
     """
@@ -64,6 +67,8 @@ class Keeper:
         self.clock = TrainingClock()
         self.travel = Travel()
         self.players: State | None = None
+        self.steps = 0
+        self.watch = Watch()
         self.exact = status.resumed == ""
         self._generators: State | None = None
         self._snapshot: State | None = None
@@ -88,7 +93,7 @@ class Keeper:
         self.exact = self.exact and state["exact"]
         self.cut_records(state["record_bytes"])
         self._generators = state["generators"]
-        self.players = state["players"]
+        self.players, self.steps = state["players"], state["steps"]
         self.travel.load(state.get("travel", {}))
         self.selection.load(state.get("selection", {}))
         self.clock.restart(state["seconds"])
@@ -177,5 +182,7 @@ class Keeper:
 
     def record(self, records: Iterable[Record]) -> None:
         """Append rows to the run's."""
+        rows = list(records)
         with self.interruption.writing():
-            self.run.append(records)
+            self.run.append(rows)
+        self.watch.records(rows)

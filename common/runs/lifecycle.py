@@ -25,12 +25,14 @@ from common.runs.records import AVERAGED, LAST, SELECTIONS, Judged, Record
 from common.runs.selection import Selection
 from common.runs.settings import RunSettings
 from common.runs.weights import choose_weights, keep_teachers, load_weights, save_weights, weights_path
+from common.watch import check_loggers, make_watch, name_of
 
 # What may differ in a configuration that goes on with a run: where things lie, what is shown, how often it is saved.
 # Of data and teachers the identity has the fingerprints.
 FREE = (
     "run_dir",
     "resume",
+    "logger",
     "unfinished",
     "checkpoint_every",
     "teacher",
@@ -121,6 +123,9 @@ class Training(ABC):
     def copied(self) -> nn.Module:
         """A copy of the network that is trained, to be given other weights of it."""
 
+    def show(self, networks: Mapping[str, nn.Module], keeper: Keeper) -> None:  # noqa: B027 - nothing hangs on it
+        """Give ``keeper.watch`` pictures of what was trained."""
+
     @abstractmethod
     def test(self, networks: Mapping[str, nn.Module], keeper: Keeper) -> Outcome:
         """Measure, and show a table; ``keeper.status`` has steps and seconds."""
@@ -148,11 +153,14 @@ def train(program: Training) -> Run:
         NonFiniteLossError: training diverged; what was saved before is in the folder.
         Interrupted: a signal came.
     """
+    check_loggers(program.run_settings.logger)
     identity = program.identity()
     run = program.folder(identity)
     with interruptible() as interruption, contextlib.ExitStack() as owned:
         keeper = _open(program, run, identity, interruption, owned)
-        with _explained(keeper):
+        if is_first_process():
+            keeper.watch = make_watch(program.run_settings.logger, run.path, keeper.steps)
+        with _explained(keeper), contextlib.closing(keeper.watch):
             if keeper.status.stage == "training":
                 program.prepare(keeper)
                 steps = program.fit(keeper)
@@ -164,6 +172,7 @@ def train(program: Training) -> Run:
                 networks = _kept(program, run)
             outcome = program.test(networks, keeper)
             _finish(keeper, outcome)
+            _show(program, keeper, networks, outcome)
     return run
 
 
@@ -213,6 +222,14 @@ def _finish(keeper: Keeper, outcome: Outcome) -> None:
         Checkpoints(run).clear()
 
 
+def _show(program: Training, keeper: Keeper, networks: Mapping[str, nn.Module], outcome: Outcome) -> None:
+    keeper.watch.records(outcome.records)
+    if keeper.watch.draws:
+        program.show(networks, keeper)
+    scores = {name_of(record): record.value for record in outcome.records if record.split == "test"}
+    keeper.watch.end(flatten(yaml.safe_load(program.config_yaml())), scores)
+
+
 def _open(
     program: Training, run: Run, identity: Identity, interruption: Interruption, owned: contextlib.ExitStack
 ) -> Keeper:
@@ -237,6 +254,7 @@ def _open(
         keep_teachers(run, program.teachers, program.run_settings.teacher_weights)
         program.describe(run)
     if status.stage == "trained":
+        keeper.steps = status.steps
         keeper.cut_records(status.record_bytes)
         return keeper
     notes = keeper.go_on()

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, ConfigDict, Field
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
 from pydantic.dataclasses import dataclass
 from pydantic_core import PydanticCustomError
 
@@ -14,6 +14,7 @@ from common.runs.records import Weights
 from common.runs.selection import Rule
 from common.runs.teachers import Shares
 from common.teacher import Combination
+from common.watch import LoggerName
 
 STRICT = ConfigDict(extra="forbid")
 
@@ -22,6 +23,10 @@ def _named(node: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(node.get("name"), str):
         raise PydanticCustomError("name", "it needs a name in words, such as name=mine")
     return node
+
+
+def _listed(value: Any) -> Any:
+    return [value] if isinstance(value, str) else [] if value is None else value
 
 
 def _not_negative(node: dict[str, Any]) -> dict[str, Any]:
@@ -56,6 +61,7 @@ class RunSettings:
         averaging: The averager, a node for :func:`common.averaging.make_averager`.
         selection: Which weights are kept beside the last: of the best source validation, or the oracle's.
         checkpoint_every: Steps between two checkpoints.
+        logger: Where numbers and pictures of the training are shown, any of ``tensorboard``, ``csv`` and ``wandb``.
         plan: Runs that this configuration stands for instead of one.
     """
 
@@ -76,6 +82,9 @@ class RunSettings:
     unfinished: bool = False
     anchor: str | None = None
     selection: list[Rule] = Field(default_factory=list)
+    logger: Annotated[list[LoggerName], BeforeValidator(_listed)] = Field(
+        default_factory=lambda: list[LoggerName](["tensorboard"])
+    )
     plan: Plan | None = None
 
 
