@@ -1,13 +1,14 @@
 """All speed questions at once: a table with the targets, and the figures as JSON beside this file.
 
-Run: ``python benchmarks/speed/run.py``. A ratio is a median of paired ratios, so others on the machine do not bias it,
-but they widen its spread; a verdict on a busy machine is worth little where the quartiles straddle the target.
+Run: ``python benchmarks/speed/run.py``, or with ``--only startup,augmentation`` some of it again; every measurement is
+kept as it ends. A ratio is a median of paired ratios, so others on the machine do not bias it, but they widen its spread;
+a verdict on a busy machine is worth little where the quartiles straddle the target.
 """
 
 import argparse
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ if __name__ == "__main__":
 
 from benchmarks.speed import augmentation, machine, play, ppo, segmentation, startup, vec_env
 from benchmarks.speed.pairing import Result
+from common.runs.disk import write_text
 
 # Question: (its measurement and figure, whether it must stay at or below the target, target).
 TARGETS: dict[str, tuple[str, str, bool, float]] = {
@@ -55,9 +57,13 @@ IMPALA = {"network": "impala", "steps": 32, "names": ("stock", "kddg_sdd")}
 
 
 def measure_all(
-    device: str, quick: bool = False, rival: Path | None = None, segmentation_options: dict[str, Any] | None = None
-) -> dict[str, Any]:
-    """Every measurement's result by its name in :data:`QUICK`; progress goes to standard error."""
+    device: str,
+    quick: bool = False,
+    rival: Path | None = None,
+    segmentation_options: dict[str, Any] | None = None,
+    only: Collection[str] = QUICK,
+) -> Iterator[tuple[str, Any]]:
+    """Names in :data:`QUICK` and their results, one by one; progress goes to standard error."""
     measurements: dict[str, tuple[Callable[..., dict[str, Any]], dict[str, Any]]] = {
         "ppo": (ppo.measure, {"device": device, "rival": rival}),
         "impala": (ppo.measure, {"device": device, **IMPALA}),
@@ -69,11 +75,10 @@ def measure_all(
         "augmentation": (augmentation.measure, {}),
         "startup": (startup.measure, {}),
     }
-    results: dict[str, Any] = {}
     for name, (measure, options) in measurements.items():
-        print(f"measuring {name} …", file=sys.stderr, flush=True)
-        results[name] = measure(**(options | (QUICK[name] if quick else {})))
-    return results
+        if name in only:
+            print(f"measuring {name} …", file=sys.stderr, flush=True)
+            yield name, measure(**(options | (QUICK[name] if quick else {})))
 
 
 def found(results: dict[str, Any], name: str, part: str) -> Result | None:
@@ -119,21 +124,30 @@ def main() -> None:
     parser.add_argument("--segmentation-network", default="unet_small", help="a file of configs/network")
     parser.add_argument("--size", type=int, default=96, help="side of the segmentation crops")
     parser.add_argument("--precision", default="32-true", help="of segmentation, as Lightning's Trainer names it")
+    parser.add_argument(
+        "--only", default=",".join(QUICK), help=f"some of: {','.join(QUICK)}; others are left as they are"
+    )
     options = parser.parse_args()
+    only = options.only.split(",")
+    if unknown := [name for name in only if name not in QUICK]:
+        parser.error(f"--only={unknown[0]} is not known; use some of: {', '.join(QUICK)}")
     device = options.device
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     described = machine.describe(device)
     chosen = {"network": options.segmentation_network, "size": options.size, "precision": options.precision}
-    results = measure_all(device, options.quick, options.rival, chosen if not options.quick else None)
-    Console().print(table(results, device))
     out = options.out or Path(__file__).parent / "results" / f"{machine.slug(device)}.json"
-    if options.quick and not options.out:
-        return  # nothing worth keeping
-    out.parent.mkdir(parents=True, exist_ok=True)
-    written = {"machine": described, "results": results}
-    out.write_text(json.dumps(written, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    print(f"written to {out}")
+    kept = options.out is not None or not options.quick  # otherwise the figures mean nothing
+    results = json.loads(out.read_text(encoding="utf-8"))["results"] if kept and out.exists() else {}
+    for name, result in measure_all(device, options.quick, options.rival, None if options.quick else chosen, only):
+        results[name] = result
+        if kept:
+            out.parent.mkdir(parents=True, exist_ok=True)
+            written = json.dumps({"machine": described, "results": results}, indent=1, ensure_ascii=False) + "\n"
+            write_text(out, written)
+    Console().print(table(results, device))
+    if kept:
+        print(f"written to {out}")
 
 
 if __name__ == "__main__":
