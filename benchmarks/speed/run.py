@@ -1,7 +1,7 @@
 """All speed questions at once: a table with the targets, and the figures as JSON beside this file.
 
 Run: ``python benchmarks/speed/run.py``, or with ``--only startup,augmentation`` some of it again; every measurement is
-kept as it ends. A ratio is a median of paired ratios, so others on the machine do not bias it, but they widen its spread;
+kept as it ends. A ratio is a median of paired ratios, so others on the machine do not bias it, but widen its spread;
 a verdict on a busy machine is worth little where the quartiles straddle the target.
 """
 
