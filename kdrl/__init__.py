@@ -12,13 +12,14 @@ with contextlib.suppress(ImportError):
 from common.distillation import Distillation
 from common.procgen import LevelSet
 from common.teacher import Teacher
-from common.terms import KDDG, SDDropout
+from common.terms import KD, KDDG, SDDropout
 from kdrl.env import ProcgenVecEnv
 from kdrl.extractors import policy_kwargs
 from kdrl.networks import PolicyLogits
 from kdrl.ppo import DistilledPPO
 
 __all__ = [
+    "KD",
     "KDDG",
     "Distillation",
     "DistilledPPO",

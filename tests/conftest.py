@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import io
+import os
 import shutil
 import sys
 from collections.abc import Callable
@@ -63,3 +64,12 @@ def call() -> Callable[..., Outcome]:
         return Outcome(status or 0, out.getvalue(), err.getvalue())
 
     return run
+
+
+@pytest.fixture
+def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder that looks like a checkout, as far as the examples reach into one."""
+    (tmp_path / "tests").mkdir()
+    os.symlink(Path(__file__).parent / "data", tmp_path / "tests" / "data")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path

@@ -1,0 +1,78 @@
+"""The documentation: it builds without a warning, its examples run, and it leaves no method out."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+import torch
+from nbclient import NotebookClient
+
+from benchmarks import site
+from tests.examples import lines_of, run_lines, scripts_of
+
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+PAGES = sorted(DOCS.rglob("*.md"))
+WITH_SCRIPTS = [page for page in PAGES if scripts_of(page.read_text())]
+TUTORIALS = sorted((DOCS / "tutorials").glob("*.md"))
+NOTEBOOKS = sorted((DOCS / "notebooks").glob("*.ipynb"))
+
+
+def name(path: Path) -> str:
+    return path.stem
+
+
+def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
+    told = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}  # advertises another program
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path / "site")]
+    done = subprocess.run(command, cwd=ROOT, env=told, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    pages = list((tmp_path / "site").rglob("*.html"))
+    assert len(pages) > len(PAGES)
+    for page in pages:
+        assert "<!-- found" not in page.read_text(encoding="utf-8"), page
+
+
+@pytest.mark.parametrize("page", WITH_SCRIPTS, ids=name)
+@pytest.mark.filterwarnings("ignore")  # Lightning's advice, which a user also gets
+def test_scripts_run_as_they_stand(page: Path, workplace: Path) -> None:
+    torch.manual_seed(0)
+    for script in scripts_of(page.read_text()):
+        exec(compile(script, page.name, "exec"), {"__name__": "__main__"})
+
+
+@pytest.mark.parametrize("page", TUTORIALS, ids=name)
+@pytest.mark.filterwarnings("ignore")
+def test_tutorials_run_in_order(page: Path, workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = lines_of(page.read_text())
+    assert len(lines) >= 4
+    run_lines(lines, monkeypatch)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=name)
+def test_notebooks_run(path: Path, workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STEPS", {"segmentation": "2", "policy": "512"}[path.stem])
+    monkeypatch.setenv("MPLBACKEND", "agg")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    notebook = nbformat.read(path, as_version=4)
+    assert not any(cell.get("outputs") for cell in notebook.cells)  # kept out of the repository
+    NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(workplace)}}).execute()
+
+
+def test_no_method_is_left_out() -> None:
+    pages = "".join(page.read_text() for page in (DOCS / "methods").glob("*.md"))
+    for method in sorted(path.stem for path in (ROOT / "configs" / "method").glob("*.yaml")):
+        assert method == "erm" or f"{method} " in pages or f"{method}`" in pages, method
+
+
+def test_numbers_of_methods_are_those_of_the_grids() -> None:
+    found = site.found(["kd"])
+    digits = next(
+        line for line in (ROOT / "benchmarks/digits/results.md").read_text().splitlines() if line.startswith("| kd |")
+    )
+    assert digits.split("|")[5].strip() in found
+    assert "segmentation" in found and "CoinRun" in found
+    assert site.found(["nothing"]).startswith("No committed grid")
