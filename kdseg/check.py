@@ -16,6 +16,7 @@ from common.runs.disk import write_atomically
 from common.text import clipped, visible
 from kdseg.configured import DATA_PARTS, make_data
 from kdseg.domains.datamodule import SegmentationData
+from kdseg.domains.images import to_be_seen
 from kdseg.domains.sample import IGNORE, DomainData
 from kdseg.overlay import overlay
 from kdseg.settings import CheckSettings
@@ -134,7 +135,7 @@ def contact_sheet(domains: dict[str, list[DomainData]], names: Sequence[str], co
             domain, position = every[place]
             image, mask = domain.read(position)
             over = overlay(image, mask, colours)
-            for line, pixels in enumerate((image, over)):
+            for line, pixels in enumerate((to_be_seen(image), over)):
                 small = Image.fromarray(pixels)
                 small.thumbnail((SIDE, SIDE), Image.Resampling.BOX)
                 sheet.paste(small, (column * (SIDE + 4), top + LINE + line * (SIDE + 2)))

@@ -80,7 +80,7 @@ network = smp.from_pretrained(".").eval()
 normalize = albumentations.Compose.from_pretrained(".", key="eval")
 ```"""
 _USE_ONNX = """\
-With ONNX Runtime, from bytes `uint8 [B, 3, H, W]` of any size (RGB) to logits `[B, C, H, W]`:
+With ONNX Runtime, from bytes `uint8 [B, bands, H, W]` of any size (RGB, if three) to logits `[B, C, H, W]`:
 
 ```python
 import onnxruntime

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from torch import Tensor, nn
 
+from common.errors import InputError
 from common.evaluation.attacks import Attacker
 from common.evaluation.conditions import Condition
 from common.evaluation.corruptions import corrupt
@@ -88,7 +89,8 @@ class SegmentationSubject(Subject):
     def __post_init__(self) -> None:
         # The faster layout; nothing here is compared with the test to the last bit.
         self.network = copy.deepcopy(self.network).eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        own_range = ((0.0,) * 3, (1.0,) * 3)
+        bands = self.data.in_channels
+        own_range = (0.0,) * bands, (1.0,) * bands
         self.of_pixels = Renormalized(self.network, own_range, (self.data.mean, self.data.std)).to(self.device)
 
     def _cell(
@@ -108,6 +110,11 @@ class SegmentationSubject(Subject):
         return score_row(self.settings, self.data, part, "test", metric, value, self.judged)
 
     def _corruptions(self, conditions: Sequence[Condition]) -> Iterator[Cell]:
+        if self.data.in_channels != 3:
+            raise InputError(
+                f"corruptions are of red, green and blue, and these images have {self.data.in_channels} bands; leave"
+                " them out of measures"
+            )
         parts = [Part(one.domain, one.seen, one.dataset.some(self._some(one))) for one in self.data.test_parts]
         for condition in conditions:
             for part in parts:
@@ -287,7 +294,7 @@ class SegmentationSubject(Subject):
         return evenly(len(part.dataset), self.most)
 
     def _image(self, part: Part, position: int) -> tuple[Tensor, Tensor]:
-        """The middle of an image in its own range ``[1, 3, H, W]`` and of its mask ``[1, H, W]``."""
+        """The middle of an image in its own range ``[1, bands, H, W]`` and of its mask ``[1, H, W]``."""
         sample = part.dataset.sample(position)
         cut = _middle(sample.mask)
         pixels = np.ascontiguousarray(sample.image[cut].transpose(2, 0, 1)).astype(np.float32) / np.float32(255)

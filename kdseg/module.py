@@ -118,7 +118,7 @@ class SegmentationModule(pl.LightningModule):
             self.network.keep_stages()
         training = self.network.training
         self.network.eval()
-        images = torch.zeros(2, 3, PROBE, PROBE)
+        images = torch.zeros(2, self.network.in_channels, PROBE, PROBE)
         masks = torch.zeros(2, PROBE, PROBE, dtype=torch.long)
         pixels = self.network.pixels(images)
         self.distillation.bind(self.network, self._view(images, masks, pixels, pixels.logits, {}))
@@ -127,14 +127,15 @@ class SegmentationModule(pl.LightningModule):
     def _check_teacher(self, teacher: Teacher) -> None:
         teacher.check_apart(self.network)
         like = next(teacher.parameters(), torch.zeros(()))
-        classes = teacher(torch.zeros(1, 3, PROBE, PROBE, device=like.device, dtype=like.dtype)).shape[1]
+        probe = torch.zeros(1, self.network.in_channels, PROBE, PROBE, device=like.device, dtype=like.dtype)
+        classes = teacher(probe).shape[1]
         if classes != self.num_classes:
             raise InputError(
                 f"the teacher has {classes} classes, the data {self.num_classes}; give a teacher of the same classes"
             )
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits ``[B, C, H, W]`` of normalised images ``[B, 3, H, W]`` of any size."""
+        """Logits ``[B, C, H, W]`` of normalised images ``[B, bands, H, W]`` of any size."""
         logits: Tensor = self.network(images.contiguous(memory_format=self.memory_format))
         return logits
 

@@ -30,6 +30,7 @@ def create_network(
     encoder_name: str = "resnet18",
     encoder_weights: str | None = None,
     classes: int = 2,
+    in_channels: int = 3,
     **options: Any,
 ) -> nn.Module:
     """A network of segmentation-models-pytorch.
@@ -41,6 +42,8 @@ def create_network(
             :mod:`kdseg.pretrained`); else pretrained weights to download: ``imagenet`` for those that timm has for an
             encoder, which has others as ``tu-<name>.<tag>``.
         classes: Number of classes.
+        in_channels: Bands of the images. A pretrained first layer's weights for red, green and blue are repeated over
+            other bands, and scaled so that equal bands give what three would.
         options: What else the architecture takes, such as ``encoder_depth`` or ``decoder_channels``; for timm's
             encoders, theirs too. ``dpt`` gets ``dynamic_img_size=True``, without which it takes one size only.
 
@@ -64,12 +67,17 @@ def create_network(
         options.setdefault("dynamic_img_size", True)
     try:
         model: nn.Module = smp.create_model(
-            arch, encoder_name=encoder_name, encoder_weights=encoder_weights, in_channels=3, classes=classes, **options
+            arch,
+            encoder_name=encoder_name,
+            encoder_weights=encoder_weights,
+            in_channels=in_channels,
+            classes=classes,
+            **options,
         )
     except (TypeError, ValueError, KeyError, AssertionError, RuntimeError, NotImplementedError) as error:
         raise InputError(f"network: {' '.join(str(error).split())}") from error
     if is_packaged:
-        load_packaged(model.encoder, encoder_name)  # type: ignore[arg-type]
+        load_packaged(model.encoder, encoder_name, in_channels)  # type: ignore[arg-type]
     return model
 
 
@@ -162,6 +170,12 @@ class SegmentationNetwork(nn.Module):
         self._encoder_of_maps().register_forward_hook(self._catch_stages)
 
     @property
+    def in_channels(self) -> int:
+        """Bands of the images that it takes, as its first layer has them."""
+        found = (getattr(module, "in_channels", None) for module in self.model.modules())
+        return next((bands for bands in found if isinstance(bands, int)), 3)
+
+    @property
     def encoder(self) -> nn.Module | None:
         """The model's, if it has one."""
         encoder = getattr(self.model, "encoder", None)
@@ -220,7 +234,7 @@ class SegmentationNetwork(nn.Module):
         return Pixels(logits, features, stages)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits ``[B, C, H, W]`` of images ``[B, 3, H, W]`` of any size, padded by their edges inside."""
+        """Logits ``[B, C, H, W]`` of images ``[B, bands, H, W]`` of any size, padded by their edges inside."""
         height, width = images.shape[-2:]
         return self.pixels(pad_to_multiple(images, self.stride)).logits[..., :height, :width]
 
@@ -257,7 +271,7 @@ class Renormalized(nn.Module):
         self.register_buffer("shift", ((mean - their_mean) / their_std).float())
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits ``[B, C, H, W]`` of images ``[B, 3, H, W]``."""
+        """Logits ``[B, C, H, W]`` of images ``[B, bands, H, W]``."""
         logits: Tensor = self.network(images * self.scale + self.shift)
         return logits
 
@@ -299,7 +313,7 @@ def check_sizes(network: SegmentationNetwork, sizes: Iterable[tuple[int, int]]) 
     like = next(network.parameters())
     for height, width in sizes:
         try:
-            network(torch.zeros(1, 3, height, width, device=like.device, dtype=like.dtype))
+            network(torch.zeros(1, network.in_channels, height, width, device=like.device, dtype=like.dtype))
         except (RuntimeError, AssertionError) as error:
             raise InputError(
                 f"network: {type(network.model).__name__} cannot take images of {height}x{width} pixels "

@@ -54,10 +54,11 @@ class OfBytes(nn.Module):
 
     def __init__(self, network: SegmentationNetwork, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
-        self.network = Renormalized(_Padded(network), ((0.0,) * 3, (1 / 255,) * 3), (mean, std))
+        bands = network.in_channels
+        self.network = Renormalized(_Padded(network), ((0.0,) * bands, (1 / 255,) * bands), (mean, std))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits ``[B, C, H, W]`` of images ``uint8 [B, 3, H, W]``, RGB."""
+        """Logits ``[B, C, H, W]`` of images ``uint8 [B, bands, H, W]``, RGB."""
         logits: Tensor = self.network(images.float())
         return logits
 
@@ -67,7 +68,7 @@ class Trial:
     """What a file is tried on.
 
     Attributes:
-        images: ``uint8 [B, 3, H, W]`` each.
+        images: ``uint8 [B, bands, H, W]`` each.
         masks: ``int64 [B, H, W]`` each; none where the images are noise.
         what: What the images are, for people.
     """
@@ -82,7 +83,7 @@ def trial(trained: TrainSettings) -> Trial:
     try:
         data = make_data(trained.data)
     except InputError:
-        noise = np.random.default_rng(0).integers(0, 256, (2, 3, 96, 128), dtype=np.uint8)
+        noise = np.random.default_rng(0).integers(0, 256, (2, trained.in_channels, 96, 128), dtype=np.uint8)
         return Trial([torch.as_tensor(noise), torch.as_tensor(noise[:1, :, :80, :72].copy())], [], "noise")
     parts = data.validation_parts or data.test_parts
     share = max(1, _MOST // len(parts))

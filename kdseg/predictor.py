@@ -18,15 +18,12 @@ from kdseg.networks import Renormalized
 from kdseg.restore import load_network, trained_normalization
 from kdseg.tiles import Tiling, flipped, predict_tiles
 
-# Of pixels in [0, 1].
-_AS_THEY_ARE = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
-
 
 class Predictor:
     """What networks say of images, each under its own normalisation; several are their mixture.
 
     Args:
-        networks: From images ``[B, 3, H, W]`` in [0, 1] to logits ``[B, C, H, W]``.
+        networks: From images ``[B, bands, H, W]`` in [0, 1] to logits ``[B, C, H, W]``.
         class_names: Name of each class.
         mirrors: Dimensions of mirror images that are asked about too, such as ``[[-1]]`` for left and right.
         tiling: How large images are cut.
@@ -34,6 +31,7 @@ class Predictor:
 
     Attributes:
         value_range: What was black and white in training, where files have more than 8 bits.
+        bands: Of images.
     """
 
     def __init__(
@@ -46,6 +44,7 @@ class Predictor:
     ) -> None:
         self.class_names = list(class_names)
         self.value_range: ValueRange | None = None
+        self.bands = 3
         self.tiling = tiling or Tiling()
         self._device = pick_device(device)
         self._teacher = Teacher(networks).to(self._device)
@@ -82,25 +81,32 @@ class Predictor:
             network, trained = load_network(run, weights)
             if trained.channels_last:
                 network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-            networks.append(Renormalized(network, _AS_THEY_ARE, trained_normalization(run, trained)))
+            as_they_are = (0.0,) * trained.in_channels, (1.0,) * trained.in_channels
+            networks.append(Renormalized(network, as_they_are, trained_normalization(run, trained)))
             settings.append(trained)
         names = settings[0].classes
         assert names is not None
         for path, trained in zip(runs, settings, strict=True):
             if trained.classes != names:
                 raise InputError(f"run={path} has the classes {trained.classes}, {runs[0]} {names}; give runs alike")
+            if trained.in_channels != settings[0].in_channels:
+                bands = f"{trained.in_channels} bands, {runs[0]} {settings[0].in_channels}"
+                raise InputError(f"run={path} sees images of {bands}; give runs alike")
         upright = any(trained.data.get("upright") for trained in settings)
         mirrors: list[list[int]] = [] if not flips else [[-1]] if upright else [[-1], [-2], [-1, -2]]
         made = cls(networks, names, mirrors, tiling, device)
+        made.bands = settings[0].in_channels
         made.value_range = settings[0].data.get("value_range")
         return made
 
     def __call__(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Probabilities ``float32 [C, H, W]`` of an image ``uint8 [H, W, 3]``, RGB.
+        """Probabilities ``float32 [C, H, W]`` of an image ``uint8 [H, W, bands]``, RGB.
 
         Raises:
-            InputError: of a size that a network cannot take.
+            InputError: of bands or a size that a network cannot take.
         """
+        if image.shape[2] != self.bands:
+            raise InputError(f"the image has {image.shape[2]} bands, and the network was trained on {self.bands}")
         pixels = torch.as_tensor(image.copy()).permute(2, 0, 1).float() / 255
         try:
             return predict_tiles(self._answer, pixels, self.tiling).numpy()

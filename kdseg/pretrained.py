@@ -86,13 +86,22 @@ def _renamed(name: str, theirs: Mapping[str, Tensor], blocks: list[str]) -> str:
     return f"{blocks[int(number)]}.{layers[layer]}.{rest}"
 
 
-def load_packaged(encoder: nn.Module, encoder_name: str) -> None:
+def load_packaged(encoder: nn.Module, encoder_name: str, in_channels: int = 3) -> None:
     """Give an encoder of segmentation-models-pytorch its packaged weights, as far down as it goes.
+
+    Args:
+        encoder: The encoder.
+        encoder_name: One of :data:`PACKAGES`.
+        in_channels: Bands of the images; weights for other than three are those of red, green and blue in turn, scaled
+            by 3 / bands, as the library does with its own.
 
     Raises:
         InputError: as :func:`packaged_weights`, or an option that makes another network of the encoder.
     """
     weights, own = packaged_weights(encoder_name), encoder.model.state_dict()  # type: ignore[union-attr,operator]
+    if in_channels != 3:
+        turns = torch.arange(in_channels) % 3
+        weights["conv_stem.weight"] = weights["conv_stem.weight"][:, turns] * (3 / in_channels)
     other = [name for name, tensor in own.items() if name not in weights or weights[name].shape != tensor.shape]
     if other:
         raise InputError(

@@ -14,6 +14,7 @@ from common.evaluation.segmentation import scores
 from common.runs.items import item_key
 from common.runs.records import LAST, Judged, Record, Split, library_versions
 from kdseg.domains.datamodule import Part, SegmentationData
+from kdseg.domains.images import to_be_seen
 from kdseg.measure import Measured
 from kdseg.settings import TrainSettings
 
@@ -98,7 +99,7 @@ def _pictures(result: Measured) -> dict[str, NDArray[np.uint8]]:
         return array[top : top + height, left : left + width]
 
     return {
-        "image": np.stack([middle(sample.image) for sample in samples]),
+        "image": np.stack([middle(to_be_seen(sample.image)) for sample in samples]),
         "mask": np.stack([middle(sample.mask) for sample in samples]),
         "prediction": np.stack([middle(result.predictions[position]) for position in positions]),
     }

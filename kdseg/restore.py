@@ -14,26 +14,31 @@ from common.runs.teachers import Shares, load_teachers
 from common.runs.weights import choose_weights, load_weights
 from common.teacher import Combination, Teacher
 from kdseg.domains.datamodule import SegmentationData
-from kdseg.domains.dataset import IMAGENET_MEAN, IMAGENET_STD
+from kdseg.domains.dataset import IMAGENET_MEAN, IMAGENET_STD, Loading
 from kdseg.networks import Renormalized, SegmentationNetwork, create_network
 from kdseg.settings import NetworkSettings, TrainSettings
 
 
-def build_network(config: NetworkSettings, classes: int, pretrained: bool = True) -> SegmentationNetwork:
+def build_network(
+    config: NetworkSettings, classes: int, pretrained: bool = True, in_channels: int = 3
+) -> SegmentationNetwork:
     """The network that the config group ``network`` describes.
 
     Args:
         config: The group.
         classes: Number of classes.
         pretrained: Whether to fetch the encoder's weights, if the group names some.
+        in_channels: Bands of the images.
 
     Raises:
         InputError: a network that the library does not know.
     """
-    if "classes" in config.options:
-        raise InputError("network.classes cannot be set here; remove it")
+    for name in ("classes", "in_channels"):
+        if name in config.options:
+            raise InputError(f"network.{name} cannot be set here; remove it")
     weights = config.encoder_weights if pretrained else None
-    return SegmentationNetwork(create_network(config.arch, config.encoder_name, weights, classes, **config.options))
+    model = create_network(config.arch, config.encoder_name, weights, classes, in_channels, **config.options)
+    return SegmentationNetwork(model)
 
 
 def load_network(run: Run, weights: Weights = "auto") -> tuple[SegmentationNetwork, TrainSettings]:
@@ -50,7 +55,7 @@ def load_network(run: Run, weights: Weights = "auto") -> tuple[SegmentationNetwo
     if settings.classes is None:
         raise InputError(f"{run.config_path} names no classes; give a run that kdseg-train wrote")
     # The weights are in the run; nothing needs to be downloaded for them.
-    network = build_network(settings.network, len(settings.classes), pretrained=False)
+    network = build_network(settings.network, len(settings.classes), False, settings.in_channels)
     load_weights(network, run, choose_weights(run, weights))
     return network.eval(), settings
 
@@ -95,6 +100,11 @@ def load_teacher(
 
 def _check_fits(run: Run, settings: TrainSettings, data: SegmentationData) -> None:
     assert settings.classes is not None
+    if settings.in_channels != data.in_channels:
+        raise InputError(
+            f"teacher={run.path} sees images of {settings.in_channels} bands, the data have {data.in_channels}; give a"
+            " teacher of the same bands"
+        )
     if settings.classes != data.class_names:
         raise InputError(
             f"teacher={run.path} has {len(settings.classes)} classes ({', '.join(settings.classes)}), "
@@ -104,8 +114,10 @@ def _check_fits(run: Run, settings: TrainSettings, data: SegmentationData) -> No
 
 def trained_normalization(run: Run, settings: TrainSettings) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation a channel that a run was trained with."""
-    mean, std = (
-        check_type(settings.data.get(name, usual), tuple[float, float, float], f"{run.config_path}: data.{name}")
-        for name, usual in (("mean", IMAGENET_MEAN), ("std", IMAGENET_STD))
-    )
-    return mean, std
+    usual = {"mean": IMAGENET_MEAN, "std": IMAGENET_STD}
+    given = {
+        name: check_type(settings.data.get(name, value), tuple[float, ...], f"{run.config_path}: data.{name}")
+        for name, value in usual.items()
+    }
+    loading = Loading(mean=given["mean"], std=given["std"]).for_bands(settings.in_channels)
+    return tuple(loading.mean), tuple(loading.std)

@@ -83,7 +83,7 @@ class EvaluationSettings:
 
 @dataclass(config=STRICT, kw_only=True)
 class TrainSettings(RunSettings):
-    """``configs/kdseg/train.yaml``; ``classes`` is filled in from the data.
+    """``configs/kdseg/train.yaml``; ``classes`` and ``in_channels`` are filled in from the data.
 
     Attributes:
         teacher_view: Whether the teacher is shown the student's augmented images or the same before their pixels were
@@ -95,6 +95,7 @@ class TrainSettings(RunSettings):
     task: Literal["seg"]
     data: dict[str, Any]
     classes: Annotated[list[str], Field(min_length=1, max_length=256)] | None
+    in_channels: Annotated[int, Range(1, 256)] = 3
     network: NetworkSettings
     channels_last: bool
     optimizer: dict[str, Any]

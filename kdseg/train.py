@@ -98,7 +98,7 @@ class SegmentationTraining(lifecycle.Training):
         pl.seed_everything(settings.seed, workers=True, verbose=False)
         settings.data = with_normalization(settings.data, settings.network)
         self.data = make_data(settings.data)
-        settings.classes = list(self.data.class_names)
+        settings.classes, settings.in_channels = list(self.data.class_names), self.data.in_channels
         if "sources" in settings.data:  # "all others" would be other domains once the run is judged on another target
             settings.data["sources"] = list(self.data.source_names)
         without_validation = _without_validation(settings, self.data)
@@ -261,7 +261,7 @@ def _make_module(
 ) -> SegmentationModule:
     """The module, after whatever an optimiser or a network refuses: before anything is written."""
     module = SegmentationModule(
-        build_network(settings.network, data.num_classes),
+        build_network(settings.network, data.num_classes, in_channels=data.in_channels),
         data.num_classes,
         distillation,
         make_optimizer(settings.optimizer),

@@ -85,7 +85,7 @@ class Pipeline:
     def __call__(
         self, image: NDArray[np.uint8], mask: NDArray[np.uint8], seed: Sequence[int]
     ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        """Return an augmented copy of ``image`` (``uint8 [H, W, 3]``) and ``mask`` (``uint8 [H, W]``).
+        """Return an augmented copy of ``image`` (``uint8 [H, W, bands]``) and ``mask`` (``uint8 [H, W]``).
 
         Equal ``seed`` (non-negative integers) gives equal results.
         """
@@ -101,7 +101,13 @@ class Pipeline:
         """
         rng = np.random.default_rng(seed)
         self._compose.set_random_state(rng, random.Random(int(rng.integers(2**63))))
-        result: dict[str, NDArray[np.uint8]] = self._compose(image=image, mask=mask)
+        try:
+            result: dict[str, NDArray[np.uint8]] = self._compose(image=image, mask=mask)
+        except (ValueError, TypeError) as error:
+            if image.shape[2] == 3:
+                raise
+            reason = " ".join(str(error).split())
+            raise InputError(f"augmentation: a transform cannot take {image.shape[2]} bands ({reason})") from error
         return result["image"], result["mask"], self._clean.image
 
 

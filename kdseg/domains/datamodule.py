@@ -65,7 +65,7 @@ class SegmentationData(LightningDataModule):
     Attributes:
         num_classes: Number of classes.
         class_names: Their names.
-        in_channels: 3.
+        in_channels: Bands of the images: 3, or what files of other bands have.
         source_names: Names of the domains trained on.
         target_name: Name of the domain judged on.
         domain_names: The sources and, last, the target; ``domain`` in a batch counts along these.
@@ -76,8 +76,6 @@ class SegmentationData(LightningDataModule):
         notes: As given.
         found: What was found in each domain's folder, where the data come from folders.
     """
-
-    in_channels = 3
 
     def __init__(
         self,
@@ -102,6 +100,8 @@ class SegmentationData(LightningDataModule):
             target = WithoutClass(target, index)
             seen_test = None if seen_test is None else [WithoutClass(one, index) for one in seen_test]
             class_names = [name for name in class_names if name != unknown_class]
+        self.in_channels = target.bands
+        loading = loading.for_bands(self.in_channels)
         self.unknown_class = unknown_class
         if fold is not None and images is None:
             train, unlabelled = leave_out(train, fold), leave_out(unlabelled, fold)

@@ -13,7 +13,9 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from common.arguments import Count, Number, Positive, Range, Seed, checked_fields
+from common.errors import InputError
 from kdseg.domains.augmentation import Augmentation, Pipeline
+from kdseg.domains.bands import MOST
 from kdseg.domains.draws import Draw
 from kdseg.domains.presets import preset
 from kdseg.domains.sample import IGNORE, UNKNOWN, DomainData, Sample
@@ -24,9 +26,9 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 Batch = Annotated[int, Range(1, 2**16)]
 Side = Annotated[int, Range(1, 2**14)]
 Workers = Annotated[int, Range(0, 1024)]
-Channels = Annotated[Sequence[Number], Field(min_length=3, max_length=3)]
-Deviations = Annotated[Sequence[Positive], Field(min_length=3, max_length=3)]
-"""One number for red, green and blue each."""
+Channels = Annotated[Sequence[Number], Field(min_length=2, max_length=MOST)]
+Deviations = Annotated[Sequence[Positive], Field(min_length=2, max_length=MOST)]
+"""A number for each band: red, green and blue."""
 
 
 Change = Callable[[NDArray[np.uint8], NDArray[np.uint8], Sequence[int]], tuple[NDArray[np.uint8], NDArray[np.uint8]]]
@@ -36,7 +38,7 @@ Change = Callable[[NDArray[np.uint8], NDArray[np.uint8], Sequence[int]], tuple[N
 class Entry(TypedDict):
     """One image as tensors; a batch has the same keys with a leading dimension.
 
-    ``image`` float32 ``[3, H, W]``, normalised; ``mask`` int64 ``[H, W]``, 255 where ignored; ``index``, the
+    ``image`` float32 ``[bands, H, W]``, normalised; ``mask`` int64 ``[H, W]``, 255 where ignored; ``index``, the
     image's number among all images of the experiment (training images come first, from 0); ``domain``, the
     position of its domain in ``domain_names``. Where asked for (:meth:`SegmentationDataset.show_clean`), ``clean`` is
     ``image`` before its pixels were changed. Where some images have no labels, ``labelled`` says which do; the others'
@@ -72,6 +74,7 @@ class Loading:
         seed: Seeds order and augmentation.
         mean: Per channel, subtracted from pixels scaled to [0, 1].
         std: Per channel, divides what is left.
+        bands: Of the images, where they are not red, green and blue.
     """
 
     batch_size: Batch = 16
@@ -85,11 +88,29 @@ class Loading:
     seed: Seed = 0
     mean: Channels = IMAGENET_MEAN
     std: Deviations = IMAGENET_STD
+    bands: int = 3
+
+    def for_bands(self, bands: int) -> "Loading":
+        """The same for images of so many bands; numbers for three are repeated, as pretrained first layers are.
+
+        Raises:
+            InputError: numbers for another count.
+        """
+        mean, std = (
+            [values[band % 3] for band in range(bands)] if len(values) == 3 else list(values)
+            for values in (self.mean, self.std)
+        )
+        for name, values in (("mean", mean), ("std", std)):
+            if len(values) != bands:
+                raise InputError(f"{name} has {len(values)} numbers, and the images have {bands} bands; give as many")
+        return dataclasses.replace(self, mean=mean, std=std, bands=bands)
 
     def transforms(self) -> Sequence[Any]:
         """The training transforms after the crop, one by one."""
         if self.augmentation is None or isinstance(self.augmentation, str):
-            return preset(self.augmentation or "mild", self.upright, square=self.crop_size is not None)
+            return preset(
+                self.augmentation or "mild", self.upright, square=self.crop_size is not None, bands=self.bands
+            )
         return self.augmentation
 
     def pipeline(self) -> Pipeline:

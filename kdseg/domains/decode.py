@@ -19,6 +19,7 @@ from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError
 
 from common.errors import InputError
 from common.text import shown
+from kdseg.domains.bands import read_bands
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".gif")
 """Files that are looked into; what is in them is another question."""
@@ -37,8 +38,9 @@ class Decoded:
     """What a file holds.
 
     Attributes:
-        pixels: ``[H, W]`` or ``[H, W, 3]`` (RGB), as stored, upright: ``bool``, ``uint8``, ``uint16``, ``int32`` or
-            floating point; palette indices where there is a palette.
+        pixels: ``[H, W]``, ``[H, W, 3]`` (RGB) or of other bands ``[H, W, bands]``, as stored, upright: ``bool``,
+            ``uint8``, ``uint16``, ``int32`` or floating point, of bands other integers too; palette indices where there
+            is a palette.
         palette: ``uint8 [256, 3]``, the colours of the indices.
         alpha: ``[H, W]``, where there is such a channel or a transparent colour.
         stretch: What the stored grey values, of 2 or 4 bits, were multiplied by; 1 for all others.
@@ -69,13 +71,18 @@ def decode(path: Path) -> Decoded:
         # Two looks are needed: verify() finds a PNG that misses its last chunks, which decoding forgives;
         # decoding finds truncated JPEGs and BMPs, which verify() does not look into.
         with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
-            _check_layout(path, image)
+            if _check_layout(path, image):
+                return _of_bands(path, content, image.getexif().get(_ORIENTATION, 1))
             image.verify()
         with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
             return _decoded(path, image, content)
     except InputError:
         raise
     except UnidentifiedImageError as error:
+        if tags := _tiff_tags(content):
+            if int(tags.get(_BANDS, 1)) > 1:
+                return _of_bands(path, content, int(tags.get(_ORIENTATION, 1)))
+            raise InputError(f"{path} {_layout(tags)}") from error
         raise InputError(f"{path} {_unknown(content)}") from error
     except _TOO_LARGE as error:
         raise InputError(
@@ -133,6 +140,15 @@ def _decoded(path: Path, image: Image.Image, content: bytes) -> Decoded:
     )
 
 
+def _of_bands(path: Path, content: bytes, orientation: int) -> Decoded:
+    pixels = read_bands(path, content)
+    pixels = pixels[:, :, 0] if pixels.shape[2] == 1 else pixels
+    number = " floating point" if pixels.dtype.kind == "f" else ""
+    colours = "grey" if pixels.ndim == 2 else "RGB" if pixels.shape[2] == 3 else f"{pixels.shape[2]} bands"
+    kind = f"TIFF, {8 * pixels.dtype.itemsize}-bit {colours}{number}"
+    return Decoded(_upright(pixels, orientation), None, None, 1, False, kind)
+
+
 def _raw_mode(image: Image.Image) -> str:
     """How the samples lie in the file, as Pillow has it."""
     tile = getattr(image, "tile", [])
@@ -162,8 +178,8 @@ def _wide_colour(path: Path, content: bytes, size: tuple[int, int]) -> tuple[NDA
     return np.ascontiguousarray(whole[:, :, 2::-1]), whole[:, :, 3] if whole.shape[2] == 4 else None
 
 
-def _check_layout(path: Path, image: Image.Image) -> None:
-    """Refuse what decoders would read in part only.
+def _check_layout(path: Path, image: Image.Image) -> bool:
+    """Refuse what decoders would read in part only; gives whether these are bands that Pillow and OpenCV cannot keep.
 
     Raises:
         InputError: saying what would do.
@@ -172,8 +188,8 @@ def _check_layout(path: Path, image: Image.Image) -> None:
     if pictures > 1 and image.format != "MPO":  # a camera's JPEG with a preview or a depth map behind it
         raise InputError(f"{path} holds {pictures} pictures; save the one that is meant as a file of its own")
     if not isinstance(image, TiffImagePlugin.TiffImageFile):
-        return
-    tags = image.tag_v2
+        return False
+    tags: Any = image.tag_v2
     bits, bands, kinds = tuple(tags.get(_BITS, (1,))), int(tags.get(_BANDS, 1)), tuple(tags.get(_KIND, (1,)))
     extra = tuple(tags.get(_EXTRA, ()))
     colours = bands - len(extra)
@@ -186,34 +202,41 @@ def _check_layout(path: Path, image: Image.Image) -> None:
         fits = False
     if bands == 1 and set(kinds) == {2} and set(bits) == {8}:
         fits = False  # −1 would become 255
-    if not fits:
-        raise InputError(f"{path} {_layout(bits, bands, kinds)}")
+    if not fits and bands == 1:
+        raise InputError(f"{path} {_layout(tags)}")
+    return not fits
 
 
-def _layout(bits: tuple[int, ...], bands: int, kinds: tuple[int, ...]) -> str:
+def _layout(tags: Any) -> str:
+    bits, kinds = tuple(tags.get(_BITS, (1,))), tuple(tags.get(_KIND, (1,)))
     number = {1: "whole numbers", 2: "signed numbers", 3: "floating-point numbers"}.get(
         int((kinds or (1,))[0]), "numbers"
     )
     depth = "/".join(dict.fromkeys(str(one) for one in bits))
     return (
-        f"is a TIFF of {bands} band{'s' * (bands > 1)} of {depth}-bit {number}, which is not read; save one band, or"
-        " the three that count as red, green and blue, with 8 or 16 bits in one plane"
+        f"is a TIFF of one band of {depth}-bit {number}, which is not read; save it with 8 or 16 bits, or as"
+        " floating-point numbers"
     )
 
 
+def _tiff_tags(content: bytes) -> Any:
+    """The first directory of a TIFF that Pillow has no decoder for; ``None`` where there is none."""
+    if content[:4] not in (b"II*\0", b"MM\0*"):
+        return None
+    try:
+        directory = TiffImagePlugin.ImageFileDirectory_v2(content[:8])
+        file = io.BytesIO(content)
+        file.seek(directory.next)
+        directory.load(file)
+        return directory if directory.get(_WIDTH) else None
+    except Exception:
+        return None
+
+
 def _unknown(content: bytes) -> str:
-    """What to say of a file that Pillow has no decoder for."""
+    """What to say of a file that there is no decoder for."""
     if content[:4] in (b"II*\0", b"MM\0*"):
-        try:
-            directory = TiffImagePlugin.ImageFileDirectory_v2(content[:8])
-            file = io.BytesIO(content)
-            file.seek(directory.next)
-            directory.load(file)
-            bits, kinds = tuple(directory.get(_BITS, (1,))), tuple(directory.get(_KIND, (1,)))
-            if directory.get(_WIDTH):
-                return _layout(bits, int(directory.get(_BANDS, 1)), kinds)
-        except Exception:
-            return "cannot be read (a broken TIFF); it may be truncated: replace or remove it"
+        return "cannot be read (a broken TIFF); it may be truncated: replace or remove it"
     known = ", ".join(_FORMATS)
     return f"cannot be read (not an image that is known: {known}); it may be truncated: replace or remove it"
 

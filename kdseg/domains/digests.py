@@ -18,11 +18,13 @@ class Digest(NamedTuple):
 
 
 def digest_of(image: NDArray[np.uint8], mask: NDArray[np.uint8]) -> Digest:
-    """The digests of an image (``uint8 [H, W, 3]`` or grey, ``[H, W]``) and its mask (``uint8 [H, W]``).
+    """The digests of an image (``uint8 [H, W, bands]`` or grey, ``[H, W]``) and its mask (``uint8 [H, W]``).
 
     A grey image has one digest, whether it is stored with one channel or with three equal ones.
     """
-    if image.ndim == 3 and _is_grey(image[:1]) and _is_grey(image):  # the first row tells most colour images
+    if (
+        image.ndim == 3 and image.shape[2] == 3 and _is_grey(image[:1]) and _is_grey(image)
+    ):  # the first row tells most colour images
         image = image[:, :, 0]
     return Digest(_digest(image), _digest(mask))
 

@@ -34,10 +34,10 @@ Names = Annotated[Sequence[str], pydantic.AfterValidator(each_once)]
 class FolderData(SegmentationData):
     """Leave one domain out of a folder of domains.
 
-    Every domain is a folder ``root/<domain>/`` with ``images/`` and ``masks/``, or as ``layout`` says. An image
-    (grey or colour, any depth and size) and its mask have the same name, file type aside. A mask holds class indices,
-    and 255 is ignored, unless ``mask_values`` or ``colour_map`` say what its values stand for. All files that take part
-    are decoded once at construction, by what they are and not by their names; see
+    Every domain is a folder ``root/<domain>/`` with ``images/`` and ``masks/``, or as ``layout`` says. An image (grey,
+    colours or a TIFF of any bands; any depth and size) and its mask have the same name, file type aside. A mask holds
+    class indices, and 255 is ignored, unless ``mask_values`` or ``colour_map`` say what its values stand for. All files
+    that take part are decoded once at construction, by what they are and not by their names; see
     :func:`~kdseg.domains.images.read_image` and :func:`~kdseg.domains.masks.read_mask`.
 
     Images of one group stay on one side of the split into training and validation. Where a group of the

@@ -23,7 +23,7 @@ class Image:
     """An image as it is trained on, and what it was.
 
     Attributes:
-        pixels: ``uint8 [H, W]`` if the file is grey, else ``uint8 [H, W, 3]``, RGB.
+        pixels: ``uint8 [H, W]`` if the file is grey, else ``uint8 [H, W, 3]``, RGB, or ``uint8 [H, W, bands]``.
         kind: What the file was, for people.
         brightest: Its highest value, where a range of more than 8 bits was taken whole.
         clipped: Share of values that lie outside the range that was given.
@@ -58,8 +58,13 @@ def read_image(path: Path, value_range: ValueRange | None = None) -> Image:
 
 
 def as_colours(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """``uint8 [H, W, 3]`` of the pixels of an image, grey or not."""
+    """``uint8 [H, W, 3]`` of the pixels of an image, grey or not; other bands as they are."""
     return np.repeat(pixels[:, :, None], 3, axis=2) if pixels.ndim == 2 else pixels
+
+
+def to_be_seen(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """``uint8 [H, W, 3]`` of an image ``[H, W, bands]``: its first three bands, or the first one as grey."""
+    return pixels[:, :, :3] if pixels.shape[2] >= 3 else as_colours(pixels[:, :, 0])
 
 
 def _scaled(path: Path, decoded: Decoded, value_range: ValueRange | None) -> Image:

@@ -151,6 +151,8 @@ def _values(path: Path, decoded: Decoded) -> NDArray[Any]:
     """One number a pixel."""
     pixels = decoded.pixels
     if pixels.ndim == 3:
+        if pixels.shape[2] != 3:
+            raise InputError(f"{path} has several bands ({decoded.kind}); a mask is one band of class indices")
         if not (pixels == pixels[:, :, :1]).all():
             raise InputError(
                 f"{path} holds colours ({decoded.kind}); say which class each is, such as"
@@ -171,6 +173,8 @@ def _values(path: Path, decoded: Decoded) -> NDArray[Any]:
 def _colours(path: Path, decoded: Decoded) -> NDArray[np.int64]:
     """0xRRGGBB a pixel."""
     pixels = decoded.pixels
+    if pixels.ndim == 3 and pixels.shape[2] != 3:
+        raise InputError(f"{path} has several bands ({decoded.kind}); colour_map needs three")
     if decoded.palette is not None:
         pixels = decoded.palette[pixels]
     elif pixels.dtype == bool:

@@ -39,7 +39,7 @@ class Reading:
     class_names: Sequence[str] = ()
 
     def __call__(self, pair: Pair) -> Pixels:
-        """Image ``uint8 [H, W]`` or ``[H, W, 3]`` and mask ``uint8 [H, W]``."""
+        """Image ``uint8 [H, W]`` or ``[H, W, bands]`` and mask ``uint8 [H, W]``."""
         image, mask = self.files(pair)
         return image.pixels, mask.labels
 
@@ -61,6 +61,7 @@ class CheckedPair:
         pair: Where it lies.
         height: Pixels.
         width: Pixels.
+        bands: Of the image; a grey one counts as three equal ones.
         labels: ``int64 [256]``, how many pixels of the mask have each value; 255 is ignored. Without a mask, none has.
         digest: What stands for image and mask.
         image_kind: What the image was, for people.
@@ -73,6 +74,7 @@ class CheckedPair:
     pair: Pair
     height: int
     width: int
+    bands: int
     labels: NDArray[np.int64]
     digest: Digest
     image_kind: str
@@ -96,6 +98,7 @@ class FolderDomain(DomainData):
         entries = zip(checked, groups, strict=True)
         super().__init__(name, [Item(entry.pair.name, group, entry.height, entry.width) for entry, group in entries])
         self.checked, self.reading = list(checked), reading
+        self.bands = checked[0].bands if checked else 3
         self.labelled = all(entry.pair.mask is not None for entry in checked)
 
     def read(self, position: int) -> Pixels:
@@ -118,9 +121,9 @@ def check_pairs(pairs: Sequence[Pair], cache_bytes: int, reading: Reading) -> li
         reading: How files become arrays.
 
     Raises:
-        InputError: if a file cannot be used, or an image and its mask differ in size.
+        InputError: if a file cannot be used, an image and its mask differ in size, or images in their bands.
     """
-    checked = []
+    checked: list[CheckedPair] = []
     with Progress(console=Console(stderr=True), transient=True, disable=2 * len(pairs) <= _PROGRESS_FROM) as progress:
         bar = progress.add_task("reading images", total=len(pairs))
         for entry in _check_in_threads(pairs, reading):
@@ -131,6 +134,11 @@ def check_pairs(pairs: Sequence[Pair], cache_bytes: int, reading: Reading) -> li
                 cache_bytes -= size
             else:
                 entry = dataclasses.replace(entry, pixels=None)
+            if checked and entry.bands != checked[0].bands:
+                raise InputError(
+                    f"{entry.pair.image} has {entry.bands} bands, {checked[0].pair.image} {checked[0].bands}; a network"
+                    " takes one number of them"
+                )
             checked.append(entry)
             progress.advance(bar)
     return checked
@@ -156,6 +164,7 @@ def _check(pair: Pair, reading: Reading) -> CheckedPair:
         pair,
         height=pixels[1].shape[0],
         width=pixels[1].shape[1],
+        bands=3 if pixels[0].ndim == 2 else pixels[0].shape[2],
         labels=np.zeros(256, np.int64) if pair.mask is None else np.bincount(pixels[1].ravel(), minlength=256),
         digest=digest_of(*pixels),
         image_kind=image.kind,

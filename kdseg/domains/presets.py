@@ -51,13 +51,21 @@ _PRESETS: Mapping[str, Entries] = {
 }
 
 
-def preset(name: str, upright: bool = False, square: bool = True) -> Entries:
+# Of other bands than red, green and blue: light and contrast, for there is no hue and nothing that a camera does.
+_OF_COLOURS = ("ColorJitter", "ToGray", "ImageCompression", "RandomShadow")
+_MILD_OF_BANDS: Entries = [
+    {"transform": "RandomBrightnessContrast", "brightness_limit": [-0.2, 0.2], "contrast_limit": [-0.2, 0.2], "p": 0.5}
+]
+
+
+def preset(name: str, upright: bool = False, square: bool = True, bands: int = 3) -> Entries:
     """The transforms of a preset: first those that move pixels, then those that change them.
 
     Args:
         name: Of the preset.
         upright: Whether up and down mean something in these images: they are mirrored left to right only.
         square: Whether images are squares, which may be turned by quarters.
+        bands: Of the images; what only colours have is left out of others.
 
     Raises:
         InputError: there is no such preset.
@@ -68,4 +76,7 @@ def preset(name: str, upright: bool = False, square: bool = True) -> Entries:
         moves += [{"transform": "VerticalFlip", "p": 0.5}]
     if not upright and square:
         moves += [{"transform": "RandomRotate90", "p": 0.5}]
+    if bands != 3:
+        mild = _MILD_OF_BANDS if _MILD[0] in entries else []
+        entries = [*mild, *(entry for entry in entries if entry["transform"] not in _OF_COLOURS)]
     return [*moves, *entries]

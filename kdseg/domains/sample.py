@@ -41,7 +41,7 @@ class Sample:
     """One image and its mask, as stored.
 
     Attributes:
-        image: ``uint8 [H, W, 3]``, RGB.
+        image: ``uint8 [H, W, bands]``, RGB.
         mask: ``uint8 [H, W]``, class index, 255 where ignored.
         name: The image's name within its domain.
         group: See :class:`Item`.
@@ -64,9 +64,11 @@ class DomainData(ABC):
 
     Attributes:
         labelled: Whether the masks say anything; where they do not, they are all zeros.
+        bands: Of its images.
     """
 
     labelled = True
+    bands = 3
 
     def __init__(self, name: str, items: Sequence[Item]) -> None:
         self.name = name
@@ -74,7 +76,7 @@ class DomainData(ABC):
 
     @abstractmethod
     def read(self, position: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        """Return image ``uint8 [H, W, 3]`` and mask ``uint8 [H, W]`` at ``position``; not to be written to."""
+        """Return image ``uint8 [H, W, bands]`` and mask ``uint8 [H, W]`` at ``position``; not to be written to."""
 
     def digest(self, position: int) -> Digest:
         """What stands for image and mask at ``position``."""
@@ -99,7 +101,7 @@ class DomainData(ABC):
 class _Subset(DomainData):
     def __init__(self, whole: DomainData, positions: Sequence[int]) -> None:
         super().__init__(whole.name, [whole.items[position] for position in positions])
-        self.labelled = whole.labelled
+        self.labelled, self.bands = whole.labelled, whole.bands
         self._whole = whole
         self._positions = list(positions)
 
@@ -115,7 +117,7 @@ class ArrayDomain(DomainData):
 
     Args:
         name: Name of the domain.
-        images: ``uint8 [N, H, W, 3]``, RGB.
+        images: ``uint8 [N, H, W, bands]``, RGB.
         masks: ``uint8 [N, H, W]``, class index, 255 where ignored.
         names: Name of each image, length N.
         groups: Group of each image, length N.
@@ -130,10 +132,10 @@ class ArrayDomain(DomainData):
         groups: Sequence[str],
     ) -> None:
         count, height, width = masks.shape
-        if images.shape != (count, height, width, 3) or not len(names) == len(groups) == count:
+        if images.shape[:3] != masks.shape or images.ndim != 4 or not len(names) == len(groups) == count:
             raise ValueError(f"images {images.shape}, masks {masks.shape}, {len(names)} names, {len(groups)} groups")
         super().__init__(name, [Item(*entry, height, width) for entry in zip(names, groups, strict=True)])
-        self._images = images
+        self._images, self.bands = images, images.shape[3]
         self._masks = masks
 
     def read(self, position: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
@@ -151,7 +153,7 @@ class WithoutClass(DomainData):
 
     def __init__(self, whole: DomainData, index: int) -> None:
         super().__init__(whole.name, whole.items)
-        self._whole = whole
+        self._whole, self.bands = whole, whole.bands
         values = np.arange(256)
         values[index:UNKNOWN] -= 1
         values[index] = UNKNOWN

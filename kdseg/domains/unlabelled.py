@@ -20,7 +20,7 @@ class WithoutLabels(DomainData):
 
     def __init__(self, whole: DomainData) -> None:
         super().__init__(whole.name, whole.items)
-        self._whole = whole
+        self._whole, self.bands = whole, whole.bands
 
     def read(self, position: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """See :meth:`DomainData.read`."""

@@ -201,8 +201,10 @@ def _tiffs(rng: np.random.Generator, height: int, width: int, orientation: int) 
                 mask = image if bands == 1 else _as_mask(colours, seen[:, :, 3] if bands == 4 else None)
             elif kind == np.uint16 and bands == 1:
                 image, mask = _eighth(seen[:, :, 0]), None
-            elif kind == np.uint16 and (bands == 3 or extra == [2]) and not planar and orientation == 1:
-                image = _eighth(seen[:, :, :3])
+            elif bands > 1 and kind in (np.uint8, np.uint16, np.float32, np.float64):
+                shown = seen[:, :, :3] if extra == [2] else seen
+                image = np.rint(shown.astype(np.float64) * 255).astype(np.uint8) if floats else shown
+                image = _eighth(shown) if kind == np.uint16 else image
             elif kind in (np.int16, np.int32, np.uint32) and bands == 1:
                 mask = seen[:, :, 0].astype(np.uint8)
             elif kind == np.float32 and bands == 1:
