@@ -143,6 +143,27 @@ def robustness(setting: Setting) -> dict[str, list[Extra]]:
     return table(setting, columns)
 
 
+def attacked(setting: Setting) -> dict[str, list[Extra]]:
+    """Scores on unseen domains under each attack at its smallest and its largest radius, beside those without."""
+    found = {
+        done
+        for result in setting.results()
+        for done in under(result, setting.unseen, setting.metric)
+        if done.kind == "attack"
+    }
+    columns, measure = [], metric(setting.metric)
+    for name in sorted({done.name for done in found}):
+        radii = sorted({done.strength for done in found if done.name == name}, key=float)
+        reached = [radius for radius in radii if float(radius)]
+        for radius in dict.fromkeys([*radii[:1], *reached[:1], *reached[-1:]]):
+
+            def of(result: Result, told: Condition = Condition("attack", name, radius)) -> float | None:  # noqa: B008
+                return under(result, setting.unseen, setting.metric).get(told)
+
+            columns.append(Column(f"{name}, radius {radius}", of, measure.is_fraction, measure.higher_is_better))
+    return table(setting, columns)
+
+
 def unknown(setting: Setting) -> dict[str, list[Extra]]:
     """How well each score detects what is unknown."""
     rows = [row for result in setting.results() for row in result.measures]

@@ -8,7 +8,7 @@ from common.report.analysis import Analysis
 from common.report.conditions import conditions, headline_sentence
 from common.report.curves import attack_curves, profiles, reliability_diagrams, seen_and_unseen, severity_curves
 from common.report.escape import on_page
-from common.report.extras import calibration, robustness, unknown, why
+from common.report.extras import attacked, calibration, robustness, unknown, why
 from common.report.figures import Colours, differences, domain_bars, learning_curves
 from common.report.html import domain_name, section
 from common.report.page_tables import domain_table, extra_table, extras_table, main_table, pictures_table
@@ -110,6 +110,7 @@ def _setting(table: SettingTable, colours: Colours) -> str:
             extras_table(robustness(setting), setting, "Mean over all corruptions and severities that were measured."),
             chart_html(lambda: severity_curves(setting, colours), _SEVERITY, "scores under corruptions"),
             chart_html(lambda: attack_curves(setting, colours), _ATTACKS, "scores under attack"),
+            extras_table(attacked(setting), setting, "Unseen domains under attack; radii in 255ths of the range."),
         ),
         section("Where it fails: unknown inputs", extras_table(unknown(setting), setting, _UNKNOWN)),
         _PICTURES[setting.task](setting),

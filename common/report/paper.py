@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from common.report import table as text
 from common.report.analysis import Analysis
 from common.report.escape import in_cell
-from common.report.extras import Extra, calibration, robustness, unknown, why
+from common.report.extras import Extra, attacked, calibration, robustness, unknown, why
 from common.report.rows import Row, SettingTable, TargetsTable
 from common.report.sentences import sentences
 from common.report.settings import Setting
@@ -17,6 +17,7 @@ from common.text import visible
 
 _EXTRAS: Mapping[str, Callable[[Setting], dict[str, list[Extra]]]] = {
     "Under corruptions": robustness,
+    "Under attack": attacked,
     "Unknown inputs": unknown,
     "Calibration": calibration,
     "Why": why,

@@ -13,7 +13,7 @@ import pytest
 from scipy import stats
 
 from common.report.analysis import Analysis, analyse
-from common.report.extras import robustness, unknown, why
+from common.report.extras import attacked, robustness, unknown, why
 from common.report.main import main
 from common.report.paper import to_latex, to_markdown
 from common.report.sentences import sentences
@@ -76,6 +76,15 @@ def test_corruptions_by_hand(analysis: Analysis) -> None:
     assert kd["seen, corrupted"].difference == pytest.approx(0.05)
     assert kd["seen, corrupted"].interval == pytest.approx((0.05, 0.05))
     assert erm["seen, corrupted"].difference is None
+
+
+def test_attacks_are_shown_at_their_ends_in_tables_and_words(analysis: Analysis) -> None:
+    found = {extra.name: extra for extra in attacked(analysis.tables[0].setting)["kd"]}
+    assert list(found) == ["pgd-10, radius 0", "pgd-10, radius 2"]
+    assert found["pgd-10, radius 2"].mean == pytest.approx(0.5 - 0.2 + 0.05 + 0.01)
+    assert found["pgd-10, radius 2"].difference == pytest.approx(0.05)
+    written = to_markdown(analysis)
+    assert "### Under attack" in written and "pgd-10, radius 2" in written
 
 
 def test_intervals_are_paired_by_seed(runs: Path, tmp_path: Path, write: SimpleNamespace) -> None:
