@@ -14,7 +14,10 @@ from mkdocs.structure.files import File, Files
 from benchmarks.effect import table
 
 ROOT = Path(__file__).parents[1]
-PAGES = ("effect/results.md", "effect/control.md", "digits/results.md", "augkd/results.md", "speed/results.md")
+PAGES = (
+    *("effect/results.md", "effect/control.md", "digits/results.md", "augkd/results.md", "speed/results.md"),
+    *("evaluation/results/nuclei.md", "evaluation/results/coinrun.md"),
+)
 FOUND = re.compile(r"<!-- found: ([a-z_ ]+) -->")
 _DIGITS = {"## The weights of the last step": "last", "## Averaged weights": "averaged"}
 _HEAD = ["| grid | weights | method | Δ unseen [95 %] | time |", "|---|---|---|---|--:|"]

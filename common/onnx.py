@@ -35,7 +35,8 @@ def check_installed() -> None:
             importlib.import_module(name)
         except ImportError as error:
             raise InputError(
-                f"ONNX needs the extra {EXTRA!r} ({name} is missing): pip install 'kdshift[{EXTRA}]'"
+                f"ONNX needs the extra {EXTRA!r} ({name} is missing): pip install 'kdshift[{EXTRA}]', or onnx=false to"
+                " export without it"
             ) from error
 
 

@@ -8,6 +8,8 @@ second run. A finished cell is never run again: stop and start as you like. Grid
 - ``settings``, ``buffers``: what ``defaults.py`` chooses the default settings from, beside the core grid's cells;
 - ``strength``: the weight and temperature of KD where the teacher is better than its student: it was trained five
   times as long, and is asked with averaged weights. Its teachers and runs want a folder of their own (``--runs``);
+- ``nuclei_mild``, ``nuclei_invert``: every way to distil beside a strong plain network, each stain held out in turn,
+  with two presets of augmentation: ``plan.md`` says what is asked of them. A folder of their own each;
 - ``recipe``: settings of ``experiment=recipe`` for segmentation, whose teacher is larger and pretrained. Its preset of
   augmentation is declared, not chosen: source validation cannot see what it is for. A folder of its own, too.
 
@@ -38,6 +40,7 @@ from common.runs.folder import Run
 
 RESULTS = Path(__file__).parent / "results"
 TEACHER_SEED = 100
+STAINS = ("fluorescence", "grey_brightfield", "purple_on_purple", "purple_on_white")
 METRICS = {"kdseg": "miou", "kdrl": "normalized_return"}
 AVERAGING = ("averaging=wakd", "averaging.buffers=reestimate")
 # Spelt out, so that a grid stays what it was when a default changes.
@@ -61,8 +64,20 @@ POLICIES = (
 )
 
 
+class TeacherOf(NamedTuple):
+    """A teacher of every target.
+
+    Attributes:
+        overrides: Beside those of all cells; ``{others[0]}`` stands for the sources but the first.
+        seed: Its seed.
+    """
+
+    overrides: Sequence[str] = ()
+    seed: int = TEACHER_SEED
+
+
 class Cell(NamedTuple):
-    """One run; the teacher of a target is one too."""
+    """One run; the teachers of a target are some too."""
 
     target: str
     method: str
@@ -79,7 +94,8 @@ class Grid:
         methods: Name in the results → overrides.
         seeds: Number of seeds.
         settings: Overrides of all cells, teachers included.
-        teacher: Overrides of the teachers alone, which may know more than their students.
+        teachers: Name → a teacher, which may know more than its students.
+        asked: Method → names of the teachers it asks, where that is not the only one.
         thinned: Whether all of it has the nuclei with a third of fluorescence, not only what is judged on that.
     """
 
@@ -88,7 +104,8 @@ class Grid:
     methods: Mapping[str, Sequence[str]]
     seeds: int
     settings: Sequence[str]
-    teacher: Sequence[str] = ()
+    teachers: Mapping[str, TeacherOf] = dataclasses.field(default_factory=lambda: {"teacher": TeacherOf()})
+    asked: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
     thinned: bool = False
 
     def thins(self, target: str) -> bool:
@@ -104,9 +121,52 @@ class Grid:
             for method in self.methods
         ]
 
+    def teacher_cells(self) -> list[Cell]:
+        """What is trained before them."""
+        return [Cell(target, name, one.seed) for target in self.targets for name, one in self.teachers.items()]
+
 
 def _plain(*names: str) -> dict[str, tuple[str, ...]]:
     return {name: (f"method={name}",) for name in names}
+
+
+_LARGE = ("network=unet_lite0", *AVERAGING)
+_ENSEMBLE = ("large-0", "large-1", "large-2")
+_COMPLEMENTARY = ("without-0", "without-1", "without-2")
+_OF_ENSEMBLE = {
+    **_plain("kd", "kddg", "kddg_teacher", "kddg_softened", "kddg_sdd"),
+    "wakd": ("method=kd", "method.task_weight=0.0", "strength.temperature=1.0"),
+}
+
+
+def _nuclei(preset: str) -> Grid:
+    """Every way to distil, beside a strong plain network; its settings are those that ``recipe`` chose."""
+    return Grid(
+        "kdseg",
+        STAINS,
+        {
+            **_plain("erm", "label_smoothing", "cs_kd", "sd_dropout"),
+            "kd_equal": ("method=kd",),
+            "kd_complementary": ("method=kd", "teacher_domains=unseen"),
+            **_OF_ENSEMBLE,
+        },
+        5,
+        (
+            *("trainer.max_steps=400", f"data.augmentation={preset}", "data.crop_size=128", "evaluation.every=0"),
+            *("+trainer.enable_progress_bar=false", "learning_rate.shape=one_cycle"),
+            *("strength.kd=1.0", "strength.temperature=2.0", "strength.threshold=0.95", "strength.sd_dropout.end=0.1"),
+        ),
+        {
+            "equal": TeacherOf(AVERAGING, 200),
+            **{name: TeacherOf(_LARGE, TEACHER_SEED + number) for number, name in enumerate(_ENSEMBLE)},
+            **{
+                name: TeacherOf((*_LARGE, f"data.sources={{others[{number}]}}"))
+                for number, name in enumerate(_COMPLEMENTARY)
+            },
+        },
+        {"kd_equal": ("equal",), "kd_complementary": _COMPLEMENTARY, **dict.fromkeys(_OF_ENSEMBLE, _ENSEMBLE)},
+        thinned=True,
+    )
 
 
 GRIDS: Mapping[str, Grid] = {
@@ -148,7 +208,7 @@ GRIDS: Mapping[str, Grid] = {
         },
         5,
         SEGMENTATION,
-        ("trainer.max_steps=1500", *AVERAGING),
+        {"teacher": TeacherOf(("trainer.max_steps=1500", *AVERAGING))},
         thinned=True,
     ),
     "recipe": Grid(
@@ -173,9 +233,11 @@ GRIDS: Mapping[str, Grid] = {
         },
         2,
         ("trainer.max_steps=400", "data.augmentation=colour", "data.crop_size=128", *SEGMENTATION[1:]),
-        ("network=unet_lite0", *AVERAGING),
+        {"teacher": TeacherOf(("network=unet_lite0", *AVERAGING))},
         thinned=True,
     ),
+    "nuclei_mild": _nuclei("mild"),
+    "nuclei_invert": _nuclei("colour_invert"),
     "buffers": Grid(
         "kdseg",
         ("purple_on_white", "fluorescence", "generated"),
@@ -186,10 +248,10 @@ GRIDS: Mapping[str, Grid] = {
 }
 
 
-def folder(runs: Path, cell: Cell) -> Path:
+def folder(runs: Path, grid: Grid, cell: Cell) -> Path:
     """Where a cell's run lies."""
-    if cell.method == "teacher":
-        return runs / "teachers" / cell.target
+    if cell.method in grid.teachers:
+        return runs / "teachers" / (cell.target if cell.method == "teacher" else f"{cell.target}-{cell.method}")
     return runs / cell.target / f"{cell.method}-{cell.seed}"
 
 
@@ -225,11 +287,15 @@ def overrides(grid: Grid, cell: Cell, runs: Path, nuclei: Path | None) -> list[s
             f"data.target={cell.target}",
             "data.batch_size=8",
         ]
-    given += [f"seed={cell.seed}", f"run_dir={folder(runs, cell)}"]
-    if cell.method == "teacher":
-        return [*given, "method=erm", *grid.teacher]
-    teacher = f"teacher={folder(runs, Cell(cell.target, 'teacher', TEACHER_SEED))}"
-    return [*given, *AVERAGING, *grid.methods[cell.method], f"method.name={cell.method}", teacher]
+    given += [f"seed={cell.seed}", f"run_dir={folder(runs, grid, cell)}"]
+    if cell.method in grid.teachers:
+        sources = [stain for stain in STAINS if stain != cell.target]
+        others = [f"[{','.join(one for one in sources if one != left_out)}]" for left_out in sources]
+        return [*given, "method=erm", *(one.format(others=others) for one in grid.teachers[cell.method].overrides)]
+    names = grid.asked.get(cell.method, [name for name in grid.teachers if name == "teacher"])
+    asked = [str(folder(runs, grid, Cell(cell.target, name, grid.teachers[name].seed))) for name in names]
+    teacher = [f"teacher={asked[0] if len(asked) == 1 else '[' + ','.join(asked) + ']'}"] if asked else []
+    return [*given, *AVERAGING, *grid.methods[cell.method], f"method.name={cell.method}", *teacher]
 
 
 def run_cell(name: str, cell: Cell, runs: Path, nuclei: Path | None) -> None:
@@ -267,9 +333,8 @@ def run_missing(console: Console, name: str, runs: Path, nuclei: Path | None, pr
     grid = GRIDS[name]
     if nuclei is not None and any(grid.thins(target) for target in grid.targets):
         thinned(nuclei, runs)
-    teachers = [Cell(target, "teacher", TEACHER_SEED) for target in grid.targets]
-    for cells in (teachers, grid.cells()):
-        missing = [cell for cell in cells if not Run(folder(runs, cell)).finished]
+    for cells in (grid.teacher_cells(), grid.cells()):
+        missing = [cell for cell in cells if not Run(folder(runs, grid, cell)).finished]
         with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
             jobs = [pool.submit(run_cell, name, cell, runs, nuclei) for cell in missing]
             try:
@@ -282,7 +347,7 @@ def run_missing(console: Console, name: str, runs: Path, nuclei: Path | None, pr
 
 def row(grid: Grid, cell: Cell, runs: Path) -> dict[str, Any]:
     """What a finished cell scored: ``scores[weights][validation | seen | unseen][domain]``."""
-    records = [record for record in Run(folder(runs, cell)).records() if record.metric == METRICS[grid.program]]
+    records = [record for record in Run(folder(runs, grid, cell)).records() if record.metric == METRICS[grid.program]]
     scores: dict[str, dict[str, dict[str, float]]] = {}
     for record in records:
         if record.split == "progress":
@@ -299,20 +364,19 @@ def collect(name: str, runs: Path) -> None:
     from common.report.table import to_csv
 
     grid = GRIDS[name]
-    teachers = [Cell(target, "teacher", TEACHER_SEED) for target in grid.targets]
-    finished = [cell for cell in [*teachers, *grid.cells()] if Run(folder(runs, cell)).finished]
+    finished = [cell for cell in [*grid.teacher_cells(), *grid.cells()] if Run(folder(runs, grid, cell)).finished]
     rows = [row(grid, cell, runs) for cell in finished]
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{name}.jsonl").write_text("".join(json.dumps(one) + "\n" for one in rows))
     if "erm" in grid.methods:
-        folders = [folder(runs, cell) for cell in finished if cell.method != "teacher"]
+        folders = [folder(runs, grid, cell) for cell in finished if cell.method in grid.methods]
         for suffix, reference in (("", "erm"), ("_averaged", "erm (averaged)")):
             (RESULTS / f"{name}{suffix}.csv").write_text(to_csv(analyse(folders, reference=reference)))
     description = machine.describe("cpu") | {
-        "cells": sum(cell.method != "teacher" for cell in finished),
+        "cells": sum(cell.method in grid.methods for cell in finished),
         "of": len(grid.cells()),
         "settings": [*grid.settings, *AVERAGING],
-        "teacher": list(grid.teacher),
+        "teachers": {name: list(one.overrides) for name, one in grid.teachers.items()},
         "methods": {method: list(given) for method, given in grid.methods.items()},
     }
     (RESULTS / f"{name}.json").write_text(json.dumps(description, indent=2) + "\n")
@@ -328,7 +392,7 @@ def main() -> None:
     options = parser.parse_args()
     runs = options.runs.resolve()
     if not options.collect:
-        if options.nuclei is None and {"purple_on_white", "fluorescence"} & set(GRIDS[options.grid].targets):
+        if options.nuclei is None and set(STAINS) & set(GRIDS[options.grid].targets):
             parser.error("--nuclei is missing: the folder of the whole nuclei set")
         nuclei = None if options.nuclei is None else options.nuclei.resolve()
         started = time.perf_counter()

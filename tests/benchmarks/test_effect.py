@@ -24,13 +24,14 @@ def test_every_cell_is_a_valid_configuration(name: str, tmp_path: Path) -> None:
     grid = GRIDS[name]
     cells = [cell for cell in grid.cells() if cell.seed == 0]
     assert len(grid.cells()) == grid.seeds * len(cells)
-    for cell in [Cell(grid.targets[0], "teacher", benchmark.TEACHER_SEED), *cells]:
+    for cell in [*grid.teacher_cells(), *cells]:
         with initialize_config_dir(str(config_directory()), version_base="1.3"):
             config = compose(f"{grid.program}/train", benchmark.overrides(grid, cell, tmp_path, tmp_path))
         values = OmegaConf.to_container(config, resolve=True)
         settings = check_settings(values, SETTINGS[grid.program])
-        assert settings.method["name"] == ("erm" if cell.method == "teacher" else cell.method)
-        averages = cell.method != "teacher" or set(benchmark.AVERAGING) <= set(grid.teacher)
+        is_teacher = cell.method in grid.teachers
+        assert settings.method["name"] == ("erm" if is_teacher else cell.method)
+        averages = not is_teacher or set(benchmark.AVERAGING) <= set(grid.teachers[cell.method].overrides)
         assert settings.averaging["name"] == ("wakd" if averages else "none")
 
 
