@@ -1,6 +1,7 @@
 """The documentation: it builds without a warning, its examples run, and it leaves no method out."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -50,6 +51,12 @@ def test_tutorials_run_in_order(page: Path, workplace: Path, monkeypatch: pytest
     lines = lines_of(page.read_text())
     assert len(lines) >= 4
     run_lines(lines, monkeypatch)
+
+
+def test_tutorials_do_not_write_into_each_others_folders() -> None:
+    folders = {page: set(re.findall(r"runs/(\w+)", page.read_text())) for page in TUTORIALS}
+    every = [folder for found in folders.values() for folder in found]
+    assert every and len(every) == len(set(every))
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=name)
