@@ -79,12 +79,16 @@ def aggregate(parts: Sequence[Part]) -> Aggregate:
 
 
 def score(label: str, parts: Sequence[Part]) -> Estimate:
-    """A method's score, aggregated over its runs in all parts."""
+    """A method's score, aggregated over its runs in all parts; a share's interval ends where shares do."""
     value = _observed(label, parts)
     drawn = _resampled(label, parts)
     if drawn is None:
         return Estimate(value, None, None)
-    return _estimate(value, drawn, _moves(label, parts), _clusters([label], parts))
+    found = _estimate(value, drawn, _moves(label, parts), _clusters([label], parts))
+    if found.interval is None or not all(part.setting.measure.is_share for part in parts):
+        return found
+    low, high = np.clip(found.interval, 0.0, 1.0).tolist()
+    return dataclasses.replace(found, interval=Interval(low, high))
 
 
 def difference(label: str, reference: str, parts: Sequence[Part]) -> Estimate:

@@ -19,6 +19,7 @@ class Metric:
         higher_is_better: The direction.
         has_common_unit: Whether it may be averaged over targets: returns of two games have no common unit.
         items: The array of ``items.npz`` that it can be computed anew from, or ``None``.
+        is_share: Whether it lies between 0 and 1, so that no interval of it reaches further.
     """
 
     name: str
@@ -28,6 +29,7 @@ class Metric:
     higher_is_better: bool = True
     has_common_unit: bool = True
     items: str | None = None
+    is_share: bool = False
 
     @property
     def heading(self) -> str:
@@ -45,9 +47,9 @@ class Metric:
 METRICS: Mapping[str, Metric] = {
     metric.name: metric
     for metric in (
-        Metric("miou", "mIoU", items="confusion"),
-        Metric("dice", "Dice", items="confusion"),
-        Metric("pixel_accuracy", "pixel accuracy", items="confusion"),
+        Metric("miou", "mIoU", items="confusion", is_share=True),
+        Metric("dice", "Dice", items="confusion", is_share=True),
+        Metric("pixel_accuracy", "pixel accuracy", items="confusion", is_share=True),
         Metric("normalized_return", "normalised return", items="return"),
         Metric("normalized_return_paper", "normalised return, the papers' constants", items="return"),
         Metric("return", "return", unit="reward", is_fraction=False, has_common_unit=False, items="return"),
@@ -76,7 +78,7 @@ def metric(name: str) -> Metric:
     if name in METRICS:
         return METRICS[name]
     if name.startswith("iou/"):
-        return Metric(name, f"IoU {name.removeprefix('iou/')}", items="confusion")
+        return Metric(name, f"IoU {name.removeprefix('iou/')}", items="confusion", is_share=True)
     return Metric(name, name, unit="as recorded", is_fraction=False, has_common_unit=False)
 
 

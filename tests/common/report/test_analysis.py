@@ -67,6 +67,16 @@ def test_few_seeds_are_named(tmp_path: Path, write: SimpleNamespace, seeds: int)
     assert float(rows["dusk", "kd"]["difference_low"]) < float(rows["dusk", "kd"]["difference_high"])
 
 
+def test_no_share_has_an_interval_beyond_what_shares_can_be(tmp_path: Path, write: SimpleNamespace) -> None:
+    for seed, errors in enumerate((0.0, 0.9)):
+        for method in ("erm", "kd"):
+            domains = (("day", True, 0.1), ("dusk", False, errors if method == "erm" else 0.3))
+            write.segmentation_run(tmp_path / "runs" / f"{method}-{seed}", method, seed, domains)
+    rows, _ = table(tmp_path / "runs")
+    assert (rows["dusk", "erm"]["unseen_low"], rows["dusk", "erm"]["unseen_high"]) == ("0", "1")
+    assert float(rows["dusk", "kd"]["difference_high"]) > 1  # a difference says as much as it knows
+
+
 def test_without_erm_the_table_says_how_to_get_differences(tmp_path: Path, write: SimpleNamespace) -> None:
     write.segmentation_run(tmp_path / "runs" / "kd-0", "kd", 0)
     rows, notes = table(tmp_path / "runs")
