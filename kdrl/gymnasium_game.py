@@ -97,12 +97,26 @@ class GymnasiumSettings(Game):
         return self._venv(SEEN, self.num_envs, _FIRST_SEED["train"] + seed * self.num_envs, False)
 
     def _venv(self, variant: str, num_envs: int, seed: int, render: bool) -> VecEnv:
+        if render:
+            self._check_drawn(variant)
         make = functools.partial(self.single, variant, render)
         make().close()  # a mistake is told here, not by a process
         kind: Callable[[list[Any]], VecEnv] = SubprocVecEnv if self.vector == "subproc" else DummyVecEnv
         venv = kind([make] * num_envs)
         venv.seed(seed % 2**31)
         return VecTransposeImage(venv) if _is_channels_last(venv.observation_space) else venv
+
+    def _check_drawn(self, variant: str) -> None:
+        """Raise unless it can be drawn, as its metadata say.
+
+        Raises:
+            InputError: it cannot.
+        """
+        env = self.single(variant)
+        modes = list(env.unwrapped.metadata.get("render_modes") or [])
+        env.close()
+        if "rgb_array" not in modes:
+            raise InputError(f"env.id={shown(self.id)} cannot be drawn: its render_modes {modes} lack 'rgb_array'")
 
     def single(self, variant: str = SEEN, render: bool = False) -> gym.Env[Any, Any]:
         """One environment.

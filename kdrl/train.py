@@ -7,7 +7,6 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
-import gymnasium
 import numpy as np
 import torch
 from gymnasium import spaces
@@ -36,6 +35,7 @@ from common.runs.selection import Selection
 from common.runs.weights import save_weights, weights_path
 from common.teacher import Teacher
 from common.terms import AuGKD
+from common.text import clipped, visible
 from common.watch import seen_or_not
 from kdrl.anchors import student_domain
 from kdrl.callbacks import LearningCurve, LevelValidation, ProgressBar, WatchWriter
@@ -316,7 +316,9 @@ class PolicyTraining(lifecycle.Training):
         for part in (seen, unseen):
             try:
                 frames = list(thumbnails(moments(logits, env, part, 1, self.settings.seed)))
-            except gymnasium.error.Error:  # a library that draws it may be missing
+            except Exception as error:  # it draws by a library that may be missing, or by somebody's own code
+                reason = clipped(visible(" ".join(str(error).split())), 200)
+                self.console.print(f"no film in the log: {reason}", markup=False, soft_wrap=True)
                 return
             keeper.watch.film(f"test/{seen_or_not(part.seen)}/{part.domain(env.game)}", frames, keeper.status.steps)
 

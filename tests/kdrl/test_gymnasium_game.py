@@ -192,6 +192,17 @@ def test_a_task_of_their_own_is_trained_looked_at_and_given_away(
     assert unknown.status == 2 and "'no_such_module' cannot be imported" in unknown.err
 
 
+@pytest.mark.usefixtures("own_task")
+def test_a_task_that_cannot_be_drawn_is_trained_all_the_same(call: Call, tmp_path: Path) -> None:
+    arguments = [option.replace("Bar-v0", "Unseen-v0") for option in BAR]
+    done = call(train, *arguments, f"run_dir={tmp_path / 'run'}")
+    assert (done.status, done.err) == (0, "")
+    said = "env.id='own_task:Unseen-v0' cannot be drawn: its render_modes [] lack 'rgb_array'"
+    assert f"no film in the log: {said}\n" in done.out
+    refused = call(play, f"run={tmp_path / 'run'}", f"out={tmp_path / 'film.gif'}", "modules=[own_task]")
+    assert (refused.status, refused.err) == (2, f"error: {said}\n")
+
+
 def test_wrappers_go_around_each_environment() -> None:
     game = cart(
         wrappers=[Wrapping(name="FrameStackObservation", kwargs={"stack_size": 3}), Wrapping(name="FlattenObservation")]
