@@ -88,7 +88,7 @@ class Loading:
     seed: Seed = 0
     mean: Channels = IMAGENET_MEAN
     std: Deviations = IMAGENET_STD
-    bands: int = 3
+    bands: Annotated[int, Range(1, MOST)] = 3
 
     def for_bands(self, bands: int) -> "Loading":
         """The same for images of so many bands; numbers for three are repeated, as pretrained first layers are.

@@ -225,7 +225,7 @@ def test_whole_images_of_several_sizes_need_a_crop() -> None:
         ({"num_workers": -1}, "num_workers=-1"),
         ({"seed": 1.5}, "seed=1.5"),
         ({"samples_per_epoch": 0}, "samples_per_epoch=0"),
-        ({"mean": [0.5]}, "mean=.*at least 3 items"),
+        ({"mean": [0.5]}, "mean=.*at least 2 items"),
         ({"std": [0.5, 0.5, 0.0]}, "std=.* must be positive"),
     ],
 )
