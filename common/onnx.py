@@ -1,7 +1,6 @@
 """Networks as ONNX files, checked against what they were made of before they are kept."""
 
 import contextlib
-import importlib
 import io
 import logging
 import warnings
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from common.errors import InputError
+from common.extras import from_extra
 from common.runs.disk import write_atomically
 
 OPSET = 18
@@ -31,13 +31,7 @@ def check_installed() -> None:
         InputError: naming the extra that brings it.
     """
     for name in ("onnx", "onnxscript", "onnxruntime"):
-        try:
-            importlib.import_module(name)
-        except ImportError as error:
-            raise InputError(
-                f"ONNX needs the extra {EXTRA!r} ({name} is missing): pip install 'kdshift[{EXTRA}]', or onnx=false to"
-                " export without it"
-            ) from error
+        from_extra(name, EXTRA, "ONNX needs", ", or onnx=false to export without it")
 
 
 def write_onnx(

@@ -2,7 +2,6 @@
 
 import contextlib
 import csv
-import importlib
 import io
 import os
 import secrets
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from common.errors import InputError
+from common.extras import from_extra
 from common.runs.disk import write_text
 from common.runs.records import LAST, Record
 
@@ -149,7 +149,7 @@ class WeightsAndBiases(Watch):
     draws = True
 
     def __init__(self, run: Path, after: int) -> None:
-        wandb = importlib.import_module("wandb")
+        wandb = _wandb()
         folder = run / "wandb"
         folder.mkdir(exist_ok=True)
         note = folder / "id"
@@ -243,10 +243,11 @@ def check_loggers(names: Sequence[str]) -> None:
         InputError: naming the extra that brings it.
     """
     if "wandb" in names:
-        try:
-            importlib.import_module("wandb")
-        except ImportError as error:
-            raise InputError(f"logger=wandb needs the extra {EXTRA!r}: pip install 'kdshift[{EXTRA}]'") from error
+        _wandb()
+
+
+def _wandb() -> Any:
+    return from_extra("wandb", EXTRA, "logger=wandb needs")
 
 
 def make_watch(names: Sequence[LoggerName], run: Path, after: int = 0) -> Watch:

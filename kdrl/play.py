@@ -14,6 +14,7 @@ from torch import nn
 
 from common.application import run as run_application
 from common.errors import InputError
+from common.extras import from_extra
 from common.runs.disk import write_atomically
 from common.runs.folder import Run
 from kdrl.film import moments, side_by_side
@@ -67,12 +68,7 @@ def _writer(out: Path) -> Callable[..., None]:
     if out.exists() and not out.is_file():
         raise InputError(f"out={out} is there and is no file; choose another name")
     if kind == ".mp4":
-        try:
-            import av  # noqa: F401
-        except ImportError as error:
-            raise InputError(
-                f"out={out} needs the extra 'video' (pip install 'kdshift[video]'); .webp and .gif do not"
-            ) from error
+        from_extra("av", "video", f"out={out} needs", "; .webp and .gif do not")
     return _WRITERS[kind]
 
 

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from common.evaluation.segmentation import mean_iou
 from common.progress import TrainingBar
 from common.runs.keeper import Keeper, MakeRow
-from common.runs.records import AVERAGED, LAST, VALIDATED
-from common.watch import seen_or_not
+from common.runs.records import AVERAGED, LAST, VALIDATED, Split
+from common.watch import Watch, seen_or_not
 from kdseg.domains.datamodule import Part, SegmentationData
 from kdseg.module import SegmentationModule
 from kdseg.overlay import example
@@ -61,13 +61,9 @@ class LearningCurve(pl.Callback):
             self._offer(pl_module.network, scores)
             self.keeper.record_shares(pl_module.distillation.tally, self.row, trainer.global_step)
             if self.keeper.watch.draws:
-                self._show(pl_module.network, trainer.global_step)
+                watch, steps = self.keeper.watch, trainer.global_step
+                show_examples(watch, "progress", pl_module.network, self.parts, self.data.num_classes, steps)
         self._pause.close()
-
-    def _show(self, network: nn.Module, steps: int) -> None:
-        for part in self.parts:
-            picture = example(network, part.dataset, self.data.num_classes)
-            self.keeper.watch.picture(f"progress/{seen_or_not(part.seen)}/{part.domain}", picture, steps)
 
     def _offer(self, network: nn.Module, scores: Mapping[int, float]) -> None:
         for rule in self.keeper.selection.rules:
@@ -81,6 +77,15 @@ class LearningCurve(pl.Callback):
             part = self.parts[number]
             if not np.isnan(value):
                 self.keeper.record([score_row(self.settings, self.data, part, "progress", "miou", value, judged)])
+
+
+def show_examples(
+    watch: Watch, split: Split, network: nn.Module, parts: Sequence[Part], num_classes: int, steps: int
+) -> None:
+    """An image of every part, its labels and what a network makes of it."""
+    for part in parts:
+        picture = example(network, part.dataset, num_classes)
+        watch.picture(f"{split}/{seen_or_not(part.seen)}/{part.domain}", picture, steps)
 
 
 def _scores(confusions: Mapping[int, Tensor]) -> dict[int, float]:

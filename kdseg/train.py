@@ -28,9 +28,8 @@ from common.runs.selection import Selection
 from common.runs.weights import weights_path
 from common.teacher import CrossFittedTeacher, Teacher
 from common.terms import AuGKD
-from common.watch import seen_or_not
 from kdseg.anchors import student_domain
-from kdseg.callbacks import LearningCurve, all_finite
+from kdseg.callbacks import LearningCurve, all_finite, show_examples
 from kdseg.configured import (
     DATA_PARTS,
     make_data,
@@ -49,7 +48,6 @@ from kdseg.identity import identify
 from kdseg.measure import measure, validated_temperature
 from kdseg.module import SegmentationModule
 from kdseg.networks import check_sizes
-from kdseg.overlay import example
 from kdseg.records import items, print_scores, rows, score_row
 from kdseg.restore import build_network, load_teacher
 from kdseg.resume import StateKeeping, restore_module
@@ -210,9 +208,8 @@ class SegmentationTraining(lifecycle.Training):
 
     def show(self, networks: Mapping[str, nn.Module], keeper: Keeper) -> None:
         """An image of every tested domain, its labels and what the last weights make of it."""
-        for part in self.data.test_parts:
-            picture = example(networks[LAST], part.dataset, len(self.data.class_names))
-            keeper.watch.picture(f"test/{seen_or_not(part.seen)}/{part.domain}", picture, keeper.status.steps)
+        data, steps = self.data, keeper.status.steps
+        show_examples(keeper.watch, "test", networks[LAST], data.test_parts, data.num_classes, steps)
 
     def test(self, networks: Mapping[str, nn.Module], keeper: Keeper) -> lifecycle.Outcome:
         """See :class:`common.runs.lifecycle.Training`."""

@@ -1,6 +1,5 @@
 """TIFF images of any number of bands, such as satellites and multiplexed microscopes write them."""
 
-import importlib
 import io
 import logging
 from pathlib import Path
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from common.errors import InputError
+from common.extras import from_extra
 
 EXTRA = "bands"
 MOST = 256
@@ -30,12 +30,7 @@ def read_bands(path: Path, content: bytes) -> NDArray[Any]:
     Raises:
         InputError: a layout that is not read, a truncated file, or a library that is missing.
     """
-    try:
-        tifffile: Any = importlib.import_module("tifffile")
-    except ImportError as error:
-        raise InputError(
-            f"{path} has more bands than three, which needs the extra {EXTRA!r}: pip install 'kdshift[{EXTRA}]'"
-        ) from error
+    tifffile = from_extra("tifffile", EXTRA, f"{path} has more bands than three, which needs")
     logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # what it logs is said below, in one line
     try:
         with tifffile.TiffFile(io.BytesIO(content)) as file:

@@ -1,7 +1,6 @@
 """COCO annotations as masks: polygons and run lengths of things, each of a category."""
 
 import dataclasses
-import importlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from common.errors import InputError
+from common.extras import from_extra
 from common.text import shown
 
 BACKGROUND = "background"
@@ -107,7 +107,7 @@ class Regions:
                     f"{self} has a polygon that is none of this image of {self.width}x{self.height} pixels"
                     f" ({shown(polygon[:4])}…); give x and y of each corner in pixels"
                 )
-        library = _library()
+        library = from_extra("pycocotools.mask", EXTRA, "polygons need")
         merged = library.merge(library.frPyObjects(shape, self.height, self.width))
         covered: NDArray[np.bool_] = library.decode(merged).astype(bool)
         return covered
@@ -233,12 +233,3 @@ def _uncompressed(text: str) -> list[int]:
         lengths.append(value + (lengths[-2] if len(lengths) > 2 else 0))
         value = shift = 0
     return lengths if all(length >= 0 for length in lengths) else []
-
-
-def _library() -> Any:
-    try:
-        return importlib.import_module("pycocotools.mask")
-    except ImportError as error:
-        raise InputError(
-            f"polygons need the extra {EXTRA!r} (pycocotools is missing): pip install 'kdshift[{EXTRA}]'"
-        ) from error

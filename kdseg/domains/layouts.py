@@ -174,11 +174,9 @@ class _Files:
         return name.endswith(suffix) and not of_other
 
     def _within(self, folder: Path, nested: bool) -> Iterator[Path]:
-        others = {self.domain / place for place in (*(place for place, _ in self.places.values()), UNLABELLED)} - {
-            folder
-        }
+        others = {self.domain / place for place in (*(place for place, _ in self.places.values()), UNLABELLED)}
         for path in sorted(folder.iterdir()):
-            if path in others - {folder} or (path.is_dir() and folder == self.domain and path.name == "annotations"):
+            if path in others or (path.is_dir() and folder == self.domain and path.name == "annotations"):
                 continue
             if nested and path.is_dir() and not path.name.startswith("."):
                 yield from self._within(path, nested)
