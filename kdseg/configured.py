@@ -14,7 +14,8 @@ from common.overrides import Parts
 from common.procgen import LOOKS
 from kdseg.domains.datamodule import SegmentationData
 from kdseg.domains.dataset import IMAGENET_MEAN, IMAGENET_STD
-from kdseg.domains.folder import FolderData, domains_in
+from kdseg.domains.folder import FolderData
+from kdseg.domains.layouts import domains_in
 from kdseg.domains.procgen import ProcgenData
 from kdseg.domains.split import choose_domains
 from kdseg.learning_rate import LearningRate

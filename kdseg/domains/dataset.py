@@ -15,10 +15,10 @@ from torch.utils.data import Dataset
 from common.arguments import Count, Number, Positive, Range, Seed, checked_fields
 from common.errors import InputError
 from kdseg.domains.augmentation import Augmentation, Pipeline
-from kdseg.domains.bands import MOST
 from kdseg.domains.draws import Draw
 from kdseg.domains.presets import preset
 from kdseg.domains.sample import IGNORE, UNKNOWN, DomainData, Sample
+from kdseg.domains.tiff import MOST
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)

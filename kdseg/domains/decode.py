@@ -15,11 +15,11 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError
+from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 
 from common.errors import InputError
 from common.text import shown
-from kdseg.domains.bands import read_bands
+from kdseg.domains.tiff import BANDS, BITS, ORIENTATION, is_of_bands, not_read, read_bands, tags_of
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".gif")
 """Files that are looked into; what is in them is another question."""
@@ -27,10 +27,8 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".gif")
 _FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "GIF")
 _BROKEN = (OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, EOFError, struct.error, zlib.error)
 _TOO_LARGE = (Image.DecompressionBombError, MemoryError, OverflowError)
-_ORIENTATION = ExifTags.Base.Orientation
 # What Pillow multiplies grey values of few bits by.
 _STRETCHED = {"L;2": 85, "L;4": 17}
-_WIDTH, _BITS, _BANDS, _EXTRA, _KIND = 256, 258, 277, 338, 339
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,18 +69,19 @@ def decode(path: Path) -> Decoded:
         # Two looks are needed: verify() finds a PNG that misses its last chunks, which decoding forgives;
         # decoding finds truncated JPEGs and BMPs, which verify() does not look into.
         with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
-            if _check_layout(path, image):
-                return _of_bands(path, content, image.getexif().get(_ORIENTATION, 1))
+            _check_single(path, image)
+            if isinstance(image, TiffImagePlugin.TiffImageFile) and is_of_bands(path, image):
+                return _of_bands(path, content, image.getexif().get(ORIENTATION, 1))
             image.verify()
         with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
             return _decoded(path, image, content)
     except InputError:
         raise
     except UnidentifiedImageError as error:
-        if tags := _tiff_tags(content):
-            if int(tags.get(_BANDS, 1)) > 1:
-                return _of_bands(path, content, int(tags.get(_ORIENTATION, 1)))
-            raise InputError(f"{path} {_layout(tags)}") from error
+        if tags := tags_of(content):
+            if int(tags.get(BANDS, 1)) > 1:
+                return _of_bands(path, content, int(tags.get(ORIENTATION, 1)))
+            raise InputError(f"{path} {not_read(tags)}") from error
         raise InputError(f"{path} {_unknown(content)}") from error
     except _TOO_LARGE as error:
         raise InputError(
@@ -96,7 +95,7 @@ def decode(path: Path) -> Decoded:
 def _decoded(path: Path, image: Image.Image, content: bytes) -> Decoded:
     raw = _raw_mode(image)
     compression = str(image.info.get("compression", ""))
-    orientation = image.getexif().get(_ORIENTATION, 1)
+    orientation = image.getexif().get(ORIENTATION, 1)
     is_wide_colour = ";16" in raw and image.mode not in ("I;16", "I;16B", "I;16L", "I")
     depth = _depth(image, raw)
     image.load()
@@ -161,7 +160,7 @@ def _raw_mode(image: Image.Image) -> str:
 def _depth(image: Image.Image, raw: str) -> int:
     """Bits a sample."""
     if isinstance(image, TiffImagePlugin.TiffImageFile):
-        return int(image.tag_v2.get(_BITS, (1,))[0])
+        return int(image.tag_v2.get(BITS, (1,))[0])
     packed = raw.partition(";")[2][:1]
     if image.mode == "1":
         return 1
@@ -178,59 +177,15 @@ def _wide_colour(path: Path, content: bytes, size: tuple[int, int]) -> tuple[NDA
     return np.ascontiguousarray(whole[:, :, 2::-1]), whole[:, :, 3] if whole.shape[2] == 4 else None
 
 
-def _check_layout(path: Path, image: Image.Image) -> bool:
-    """Refuse what decoders would read in part only; gives whether these are bands that Pillow and OpenCV cannot keep.
+def _check_single(path: Path, image: Image.Image) -> None:
+    """Refuse what decoders would read in part only.
 
     Raises:
-        InputError: saying what would do.
+        InputError: it holds several pictures.
     """
     pictures = getattr(image, "n_frames", 1)
     if pictures > 1 and image.format != "MPO":  # a camera's JPEG with a preview or a depth map behind it
         raise InputError(f"{path} holds {pictures} pictures; save the one that is meant as a file of its own")
-    if not isinstance(image, TiffImagePlugin.TiffImageFile):
-        return False
-    tags: Any = image.tag_v2
-    bits, bands, kinds = tuple(tags.get(_BITS, (1,))), int(tags.get(_BANDS, 1)), tuple(tags.get(_KIND, (1,)))
-    extra = tuple(tags.get(_EXTRA, ()))
-    colours = bands - len(extra)
-    is_alpha = len(extra) == 1 and extra[0] in (1, 2)
-    deep = set(bits) == {16}
-    fits = bands == 1 or (set(kinds) == {1} and set(bits) <= {8, 16} and len(set(bits)) == 1 and colours in (1, 3, 4))
-    if extra and not (is_alpha and colours in (1, 3)):
-        fits = False
-    if deep and bands > 1 and (colours != 3 or tags.get(284, 1) != 1 or image.getexif().get(_ORIENTATION, 1) != 1):
-        fits = False
-    if bands == 1 and set(kinds) == {2} and set(bits) == {8}:
-        fits = False  # −1 would become 255
-    if not fits and bands == 1:
-        raise InputError(f"{path} {_layout(tags)}")
-    return not fits
-
-
-def _layout(tags: Any) -> str:
-    bits, kinds = tuple(tags.get(_BITS, (1,))), tuple(tags.get(_KIND, (1,)))
-    number = {1: "whole numbers", 2: "signed numbers", 3: "floating-point numbers"}.get(
-        int((kinds or (1,))[0]), "numbers"
-    )
-    depth = "/".join(dict.fromkeys(str(one) for one in bits))
-    return (
-        f"is a TIFF of one band of {depth}-bit {number}, which is not read; save it with 8 or 16 bits, or as"
-        " floating-point numbers"
-    )
-
-
-def _tiff_tags(content: bytes) -> Any:
-    """The first directory of a TIFF that Pillow has no decoder for; ``None`` where there is none."""
-    if content[:4] not in (b"II*\0", b"MM\0*"):
-        return None
-    try:
-        directory = TiffImagePlugin.ImageFileDirectory_v2(content[:8])
-        file = io.BytesIO(content)
-        file.seek(directory.next)
-        directory.load(file)
-        return directory if directory.get(_WIDTH) else None
-    except Exception:
-        return None
 
 
 def _unknown(content: bytes) -> str:

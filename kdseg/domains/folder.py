@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from itertools import islice
 from pathlib import Path
 from typing import Annotated
 
@@ -16,14 +15,15 @@ from kdseg.domains.datamodule import SegmentationData
 from kdseg.domains.dataset import IMAGENET_MEAN, IMAGENET_STD, Batch, Channels, Deviations, Loading, Side, Workers
 from kdseg.domains.findings import findings
 from kdseg.domains.folds import Fold
-from kdseg.domains.held_out import Images, judged_parts, source_names
+from kdseg.domains.gathering import groups_of, listed_pairs, published_parts, read_domains
+from kdseg.domains.held_out import Images, judged_parts
 from kdseg.domains.images import ValueRange, check_brightness, checked_range
 from kdseg.domains.labels import added, check_labels, check_sense, count_classes
-from kdseg.domains.layouts import Found, Kind, Layout, Pair
+from kdseg.domains.layouts import Kind, Layout, domains_in
 from kdseg.domains.masks import Digits, MaskValue, make_label_map
-from kdseg.domains.pairs import FolderDomain, Reading, check_pairs
+from kdseg.domains.pairs import FolderDomain, Reading
 from kdseg.domains.sample import IGNORE
-from kdseg.domains.split import PARTS, choose_domains, split_domains
+from kdseg.domains.split import choose_domains, split_domains
 from kdseg.domains.table import ImageTable
 from kdseg.domains.unlabelled import apart
 
@@ -168,7 +168,7 @@ class FolderData(SegmentationData):
             chosen = choose_domains(domains_in(folder), target, sources, f"in {folder}")
             found = {name: where.find(folder, name, unlabelled) for name in [*chosen, target]}
         else:
-            found = _listed_pairs(folder, target, where, unlabelled, images, notes)
+            found = listed_pairs(folder, target, where, unlabelled, images, notes)
             if group_column and not table.path.exists():
                 group_column = None
                 notes.append(f"{metadata} is not in {folder}: every image counts as a group of its own")
@@ -177,13 +177,13 @@ class FolderData(SegmentationData):
         reading = Reading(checked_range(value_range), label_map, class_names or ())
         if target in found:
             found[target] = dataclasses.replace(found[target], unlabelled=())  # what is judged on is not learnt from
-        groups = _groups(found, table, group_column, groups_span_domains)
-        domains, bare = _read(found, groups, cache_mib * 2**20, reading)
+        groups = groups_of(found, table, group_column, groups_span_domains)
+        domains, bare = read_domains(found, groups, cache_mib * 2**20, reading)
         named = _check_masks(domains, target, num_classes, class_names, images is None, notes)
         notes += _check_values([*domains.values(), *bare])
         if images is None:
             learnt = {name: domains[name] for name in chosen}
-            published = _published({name: found[name] for name in chosen}, table, split_column)
+            published = published_parts({name: found[name] for name in chosen}, table, split_column)
             parts = split_domains(learnt, domains[target], validation_fraction, split_seed, published)
             parts["notes"] = notes
             parts["unlabelled"] = apart(bare, [*parts["validation"], *parts.get("seen_test", ()), parts["target"]])
@@ -233,85 +233,3 @@ def _check_values(domains: Sequence[FolderDomain]) -> list[str]:
         )
         lines += [line] if line else []
     return lines
-
-
-def domains_in(root: Path) -> list[str]:
-    """Names of the domain folders in ``root``, sorted; hidden folders do not count.
-
-    Raises:
-        InputError: if ``root`` is not a folder or holds none.
-    """
-    if not root.is_dir():
-        raise InputError(f"root={root} is not a folder; give the folder that holds one folder a domain")
-    names = sorted(path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
-    if not names:
-        raise InputError(f"root={root} holds no folder; put one folder a domain there, each with images and masks")
-    return names
-
-
-def _listed_pairs(
-    root: Path, target: str, layout: Layout, unlabelled: bool, images: Images, notes: list[str]
-) -> dict[str, Found]:
-    """All pairs of a target that was not trained on, and of the source domains in ``root`` those held out."""
-    sources = source_names(images)
-    known = domains_in(root)
-    if target not in known:
-        raise InputError(f"target={target!r} is not a domain in {root}; known: {', '.join(known)}")
-    listed: dict[str, Found] = {}
-    for name in sources:
-        used = images[name]
-        if name not in known:
-            notes.append(f"{name}: not in {root}, so its {len(used.test)} held-out images are passed over")
-            continue
-        found = layout.find(root, name, unlabelled)
-        pairs = [pair for pair in found.pairs if pair.name in used.test]
-        listed[name] = dataclasses.replace(found, pairs=pairs, unlabelled=())
-        if others := sum(pair.name not in used.train and pair.name not in used.test for pair in found.pairs):
-            notes.append(f"{name}: {others} images are passed over that the run neither trained on nor held out")
-    return listed if target in sources else listed | {target: layout.find(root, target, unlabelled)}
-
-
-def _groups(
-    found: Mapping[str, Found], table: ImageTable, column: str | None, span_domains: bool
-) -> dict[str, tuple[list[str], list[str]]]:
-    """Name of a domain → the groups of its pairs, and of its images without masks."""
-
-    def of(name: str, pairs: Sequence[Pair]) -> list[str]:
-        stems = [pair.name for pair in pairs]
-        given = table.values_of("group_column", column, name, stems) if column else stems
-        # Unrelated domains may count their images, or their groups, from 1 each.
-        return given if column and span_domains else [f"{name}/{group}" for group in given]
-
-    return {name: (of(name, one.pairs), of(name, one.unlabelled)) for name, one in found.items()}
-
-
-def _published(found: Mapping[str, Found], table: ImageTable, column: str | None) -> dict[str, list[str]] | None:
-    """Name of a source → what each of its images is for, where that is given."""
-    if column is not None:
-        values = {
-            name: table.values_of("split_column", column, name, [pair.name for pair in one.pairs])
-            for name, one in found.items()
-        }
-        for value in {value for given in values.values() for value in given}:
-            if value.lower() not in PARTS:
-                raise InputError(f"{table.path}: {column} {value!r} is no part; write one of: {', '.join(PARTS)}")
-        return {name: [PARTS[value.lower()] for value in given] for name, given in values.items()}
-    lists = {name: one.parts for name, one in found.items()}
-    if not any(one is not None for one in lists.values()):
-        return None
-    if bare := [name for name, one in lists.items() if one is None]:
-        raise InputError(f"domain {bare[0]!r} has no lists train.txt and val.txt, as others have; add or remove them")
-    return {name: [(one.parts or {}).get(pair.name, "unused") for pair in one.pairs] for name, one in found.items()}
-
-
-def _read(
-    found: Mapping[str, Found], groups: Mapping[str, tuple[list[str], list[str]]], cache: int, reading: Reading
-) -> tuple[dict[str, FolderDomain], list[FolderDomain]]:
-    """The domains, and those of their images that have no masks."""
-    parts = [(name, one.pairs, groups[name][0]) for name, one in found.items()]
-    bare = [(name, one.unlabelled, groups[name][1]) for name, one in found.items() if one.unlabelled]
-    checked = iter(check_pairs([pair for _, pairs, _ in (*parts, *bare) for pair in pairs], cache, reading))
-    domains = [
-        FolderDomain(name, list(islice(checked, len(pairs))), own, reading) for name, pairs, own in (*parts, *bare)
-    ]
-    return {domain.name: domain for domain in domains[: len(parts)]}, domains[len(parts) :]

@@ -47,6 +47,20 @@ class Found:
     parts: Mapping[str, str] | None = None
 
 
+def domains_in(root: Path) -> list[str]:
+    """Names of the domain folders in ``root``, sorted; hidden folders do not count.
+
+    Raises:
+        InputError: if ``root`` is not a folder or holds none.
+    """
+    if not root.is_dir():
+        raise InputError(f"root={root} is not a folder; give the folder that holds one folder a domain")
+    names = sorted(path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+    if not names:
+        raise InputError(f"root={root} holds no folder; put one folder a domain there, each with images and masks")
+    return names
+
+
 @dataclasses.dataclass(frozen=True)
 class Layout:
     """Where to look within a domain's folder.

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from common.errors import InputError
-from kdseg.domains.folder import FolderData, domains_in
+from kdseg.domains.folder import FolderData
+from kdseg.domains.layouts import domains_in
 
 NUCLEI = Path(__file__).parents[1] / "data" / "nuclei"
 GROUPED: dict[str, Any] = {"group_column": "mosaic_idx", "name_column": "img_id", "domain_column": "domain"}

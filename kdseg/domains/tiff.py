@@ -1,4 +1,4 @@
-"""TIFF images of any number of bands, such as satellites and multiplexed microscopes write them."""
+"""TIFF: what its tags say, and images of any number of bands, as satellites and multiplexed microscopes write them."""
 
 import io
 import logging
@@ -7,17 +7,72 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import ExifTags, Image, TiffImagePlugin
 
 from common.errors import InputError
 from common.extras import from_extra
 
 EXTRA = "bands"
+ORIENTATION = ExifTags.Base.Orientation
+WIDTH, BITS, BANDS, PLANES, EXTRA_SAMPLES, KIND = 256, 258, 277, 284, 338, 339
+"""Numbers of tags."""
+
 MOST = 256
 """Bands of an image."""
 
 _KINDS = ("uint8", "uint16", "int16", "uint32", "int32", "float32", "float64")
 _PHOTOMETRIC = ("MINISBLACK", "RGB")
+
+
+def tags_of(content: bytes) -> Any:
+    """The first directory of a TIFF that Pillow has no decoder for; ``None`` where there is none."""
+    if content[:4] not in (b"II*\0", b"MM\0*"):
+        return None
+    try:
+        directory = TiffImagePlugin.ImageFileDirectory_v2(content[:8])
+        file = io.BytesIO(content)
+        file.seek(directory.next)
+        directory.load(file)
+        return directory if directory.get(WIDTH) else None
+    except Exception:
+        return None
+
+
+def not_read(tags: Any) -> str:
+    """What to say of a single band of numbers that are not read."""
+    bits, kinds = tuple(tags.get(BITS, (1,))), tuple(tags.get(KIND, (1,)))
+    number = {1: "whole numbers", 2: "signed numbers", 3: "floating-point numbers"}.get(
+        int((kinds or (1,))[0]), "numbers"
+    )
+    depth = "/".join(dict.fromkeys(str(one) for one in bits))
+    return (
+        f"is a TIFF of one band of {depth}-bit {number}, which is not read; save it with 8 or 16 bits, or as"
+        " floating-point numbers"
+    )
+
+
+def is_of_bands(path: Path, image: TiffImagePlugin.TiffImageFile) -> bool:
+    """Whether these are bands that Pillow and OpenCV cannot keep.
+
+    Raises:
+        InputError: a single band of numbers that are not read.
+    """
+    tags: Any = image.tag_v2
+    bits, bands, kinds = tuple(tags.get(BITS, (1,))), int(tags.get(BANDS, 1)), tuple(tags.get(KIND, (1,)))
+    extra = tuple(tags.get(EXTRA_SAMPLES, ()))
+    colours = bands - len(extra)
+    is_alpha = len(extra) == 1 and extra[0] in (1, 2)
+    deep = set(bits) == {16}
+    fits = bands == 1 or (set(kinds) == {1} and set(bits) <= {8, 16} and len(set(bits)) == 1 and colours in (1, 3, 4))
+    if extra and not (is_alpha and colours in (1, 3)):
+        fits = False
+    if deep and bands > 1 and (colours != 3 or tags.get(PLANES, 1) != 1 or image.getexif().get(ORIENTATION, 1) != 1):
+        fits = False
+    if bands == 1 and set(kinds) == {2} and set(bits) == {8}:
+        fits = False  # −1 would become 255
+    if not fits and bands == 1:
+        raise InputError(f"{path} {not_read(tags)}")
+    return not fits
 
 
 def read_bands(path: Path, content: bytes) -> NDArray[Any]:
