@@ -15,6 +15,11 @@ second run. A finished cell is never run again: stop and start as you like. Grid
 
     python benchmarks/effect/grid.py core --nuclei DIR     # what is missing, two processes of one thread, then results
     python benchmarks/effect/grid.py core --collect        # results of the finished cells only
+    python benchmarks/effect/grid.py nuclei_mild --nuclei DIR --runs DIR --targets fluorescence
+
+Results go to ``results``: the cells' scores, their comparison, the conditions, and, a file a target, the finished runs
+as far as a comparison reads them. A grid goes on from these where the folder of runs is gone; teachers are then trained
+again for targets of which cells are missing.
 """
 
 import argparse
@@ -35,6 +40,7 @@ if __name__ == "__main__":
 from rich.console import Console
 from rich.progress import track
 
+from benchmarks.effect import keeping
 from benchmarks.speed import machine
 from common.runs.folder import Run
 
@@ -218,10 +224,6 @@ GRIDS: Mapping[str, Grid] = {
             "erm": ("method=erm",),
             **{f"erm_{shape}": ("method=erm", f"learning_rate.shape={shape}") for shape in ("cosine", "one_cycle")},
             **{
-                f"large_e{factor}": ("method=erm", "network=unet_lite0", f"learning_rate.encoder={factor}")
-                for factor in (1.0, 0.3)
-            },
-            **{
                 f"kd_w{weight}_t{temperature}": (
                     "method=kd",
                     f"strength.kd={weight}",
@@ -327,14 +329,26 @@ def run_cell(name: str, cell: Cell, runs: Path, nuclei: Path | None) -> None:
             sys.stdout = sys.__stdout__
 
 
-def run_missing(console: Console, name: str, runs: Path, nuclei: Path | None, processes: int) -> None:
+def archive(name: str, target: str) -> Path:
+    """Where the finished runs of a target are kept."""
+    return RESULTS / name / f"{target}.tar.xz"
+
+
+def run_missing(
+    console: Console, name: str, runs: Path, nuclei: Path | None, processes: int, targets: Sequence[str]
+) -> None:
     """Run what is not finished, teachers first, side by side on one thread each."""
     os.environ["OMP_NUM_THREADS"] = "1"
     grid = GRIDS[name]
-    if nuclei is not None and any(grid.thins(target) for target in grid.targets):
+    if nuclei is not None and any(grid.thins(target) for target in targets):
         thinned(nuclei, runs)
+
+    def unfinished(cells: Sequence[Cell]) -> list[Cell]:
+        return [cell for cell in cells if not Run(folder(runs, grid, cell)).finished]
+
+    wanted = {cell.target for cell in unfinished(grid.cells())} & set(targets)
     for cells in (grid.teacher_cells(), grid.cells()):
-        missing = [cell for cell in cells if not Run(folder(runs, grid, cell)).finished]
+        missing = unfinished([cell for cell in cells if cell.target in wanted])
         with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
             jobs = [pool.submit(run_cell, name, cell, runs, nuclei) for cell in missing]
             try:
@@ -358,16 +372,27 @@ def row(grid: Grid, cell: Cell, runs: Path) -> dict[str, Any]:
     return {**cell._asdict(), "steps": last.steps, "seconds": round(last.seconds, 1), "scores": scores}
 
 
+def rows_of(path: Path) -> list[dict[str, Any]]:
+    """The cells in a file of them; none where there is no file."""
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
 def collect(name: str, runs: Path) -> None:
     """The finished cells as data: scores, differences to plain training with either weights, and the conditions."""
     from common.report.analysis import analyse
     from common.report.table import to_csv
 
     grid = GRIDS[name]
-    finished = [cell for cell in [*grid.teacher_cells(), *grid.cells()] if Run(folder(runs, grid, cell)).finished]
-    rows = [row(grid, cell, runs) for cell in finished]
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / f"{name}.jsonl").write_text("".join(json.dumps(one) + "\n" for one in rows))
+    path = RESULTS / f"{name}.jsonl"
+    known = {Cell(*(row[field] for field in Cell._fields)): row for row in rows_of(path)}
+    cells = [*grid.teacher_cells(), *grid.cells()]
+    finished = [cell for cell in cells if Run(folder(runs, grid, cell)).finished]
+    rows = known | {cell: row(grid, cell, runs) for cell in finished}  # teachers may have been trained elsewhere
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("".join(json.dumps(rows[cell]) + "\n" for cell in cells if cell in rows))
+    for target in grid.targets:
+        if students := [cell for cell in finished if cell.target == target and cell.method in grid.methods]:
+            keeping.keep([Run(folder(runs, grid, cell)) for cell in students], runs, archive(name, target))
     if "erm" in grid.methods:
         folders = [folder(runs, grid, cell) for cell in finished if cell.method in grid.methods]
         for suffix, reference in (("", "erm"), ("_averaged", "erm (averaged)")):
@@ -388,15 +413,21 @@ def main() -> None:
     parser.add_argument("--nuclei", type=Path, help="the whole nuclei set as a folder of domains")
     parser.add_argument("--runs", type=Path, default=Path("runs/effect"))
     parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--targets", nargs="+", help="train for these only (default: all)")
     parser.add_argument("--collect", action="store_true", help="train nothing")
     options = parser.parse_args()
     runs = options.runs.resolve()
+    targets = options.targets or GRIDS[options.grid].targets
+    if unknown := set(targets) - set(GRIDS[options.grid].targets):
+        parser.error(f"--targets: {', '.join(sorted(unknown))}; there are {', '.join(GRIDS[options.grid].targets)}")
+    for target in GRIDS[options.grid].targets:
+        keeping.unpack(archive(options.grid, target), runs)
     if not options.collect:
         if options.nuclei is None and set(STAINS) & set(GRIDS[options.grid].targets):
             parser.error("--nuclei is missing: the folder of the whole nuclei set")
         nuclei = None if options.nuclei is None else options.nuclei.resolve()
         started = time.perf_counter()
-        run_missing(Console(), options.grid, runs, nuclei, options.processes)
+        run_missing(Console(), options.grid, runs, nuclei, options.processes, targets)
         print(f"{time.perf_counter() - started:.0f} s")
     collect(options.grid, runs)
 

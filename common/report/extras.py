@@ -101,8 +101,9 @@ def under(result: Result, where: Sequence[Domain], name: str) -> dict[Condition,
     """Condition → a metric, the mean over domains that it was measured on under that condition."""
     found: dict[Condition, list[float]] = {}
     for row in result.measures:
-        done = condition(row.condition)
-        if done is not None and row.metric == name and Domain(row.domain, row.seen) in where:
+        if row.metric != name or Domain(row.domain, row.seen) not in where:
+            continue
+        if (done := condition(row.condition)) is not None:
             found.setdefault(done, []).append(row.value)
     return {done: float(np.mean(values)) for done, values in found.items()}
 

@@ -8,7 +8,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from benchmarks.effect import defaults, table
+from benchmarks.effect import defaults, keeping, table
 from benchmarks.effect import grid as benchmark
 from benchmarks.effect.grid import GRIDS, Cell
 from common.configuration import check_settings
@@ -81,8 +81,19 @@ def test_a_grid_runs_resumes_and_is_collected(
     assert "kd (averaged)" in compared
     assert json.loads((tmp_path / "results" / "core.json").read_text())["cells"] == 2
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("record.jsonl")}
-    benchmark.run_missing(benchmark.Console(quiet=True), "core", tmp_path, None, 1)
+    benchmark.run_missing(benchmark.Console(quiet=True), "core", tmp_path, None, 1, tiny.targets)
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("record.jsonl")} == before
+
+    # Elsewhere, where nothing but the results is.
+    elsewhere = tmp_path / "elsewhere"
+    unpacked = keeping.unpack(benchmark.archive("core", "generated"), elsewhere)
+    assert {path.name for path in unpacked} == {"erm-0", "kd-0"}
+    benchmark.run_missing(benchmark.Console(quiet=True), "core", elsewhere, None, 1, tiny.targets)
+    assert not (elsewhere / "teachers").exists()
+    benchmark.collect("core", elsewhere)
+    assert (tmp_path / "results" / "core_averaged.csv").read_text() == compared
+    assert [json.loads(line) for line in (tmp_path / "results" / "core.jsonl").read_text().splitlines()] == rows
+    assert keeping.unpack(benchmark.archive("core", "generated"), elsewhere) == []
 
 
 def test_the_rule_by_hand() -> None:
