@@ -10,6 +10,8 @@ second run. A finished cell is never run again: stop and start as you like. Grid
   times as long, and is asked with averaged weights. Its teachers and runs want a folder of their own (``--runs``);
 - ``nuclei_mild``, ``nuclei_invert``: every way to distil beside a strong plain network, each stain held out in turn,
   with two presets of augmentation: ``plan.md`` says what is asked of them. A folder of their own each;
+- ``dropout``: the weight of SD-Dropout, five seeds. A folder of its own;
+- ``pilot``: which games plain PPO learns in half a million steps on one core, judged on the levels it is trained on;
 - ``recipe``: settings of ``experiment=recipe`` for segmentation, whose teacher is larger and pretrained. Its preset of
   augmentation is declared, not chosen: source validation cannot see what it is for. A folder of its own, too.
 
@@ -240,6 +242,36 @@ GRIDS: Mapping[str, Grid] = {
     ),
     "nuclei_mild": _nuclei("mild"),
     "nuclei_invert": _nuclei("colour_invert"),
+    "dropout": Grid(
+        "kdseg",
+        ("generated", "purple_on_white"),
+        {"erm": ("method=erm",)}
+        | {
+            f"sd_dropout_w{value}": ("method=sd_dropout", f"strength.sd_dropout.end={value}")
+            for value in (0.01, 0.03, 0.1)
+        },
+        5,
+        SEGMENTATION,
+        {},
+        thinned=True,
+    ),
+    "pilot": Grid(
+        "kdrl",
+        ("coinrun", "fruitbot", "bigfish", "chaser", "leaper", "jumper", "maze", "miner"),
+        {"small": ("method=erm",), "pooled": ("method=erm", "network.pooled=true")},
+        1,
+        (
+            *("total_timesteps=500000", "env.num_envs=32", "ppo.n_steps=64", "ppo.batch_size=256"),
+            *(
+                "env.threads=0",
+                "evaluation.every=0",
+                "evaluation.episodes=128",
+                "evaluation.looks=[themed]",
+                "device=cpu",
+            ),
+        ),
+        {},
+    ),
     "buffers": Grid(
         "kdseg",
         ("purple_on_white", "fluorescence", "generated"),

@@ -13,6 +13,7 @@ from common.arguments import Range
 from common.errors import InputError
 from common.text import shown
 from kdseg.domains.decode import Decoded, decode
+from kdseg.domains.images import as_colours
 from kdseg.domains.sample import IGNORE
 
 IGNORED = "ignore"
@@ -182,9 +183,8 @@ def _colours(path: Path, decoded: Decoded) -> NDArray[np.int64]:
     if pixels.dtype != np.uint8:
         raise InputError(f"{path} has more than 8 bits a channel ({decoded.kind}); colour_map needs 8")
     _check_opaque(path, decoded)
-    if pixels.ndim == 2:
-        pixels = np.repeat(pixels[:, :, None], 3, axis=2)
-    red, green, blue = (pixels[:, :, channel].astype(np.int64) for channel in range(3))
+    colours = as_colours(pixels)
+    red, green, blue = (colours[:, :, channel].astype(np.int64) for channel in range(3))
     return red << 16 | green << 8 | blue
 
 
