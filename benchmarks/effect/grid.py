@@ -1,19 +1,6 @@
 """Which method helps on unseen domains, at the same number of steps for all: grids of cells, resumed cell by cell.
 
-A cell is a task, a target, a method and a seed; every run is scored live and WAKD-averaged, so averaging costs no
-second run. A finished cell is never run again: stop and start as you like. Grids:
-
-- ``core``: segmentation of nuclei (held-out stain) and of CoinRun frames (held-out look), seven methods, five seeds;
-- ``policies``: PPO on CoinRun, five methods, three seeds;
-- ``settings``, ``buffers``: what ``defaults.py`` chooses the default settings from, beside the core grid's cells;
-- ``strength``: the weight and temperature of KD where the teacher is better than its student: it was trained five
-  times as long, and is asked with averaged weights. Its teachers and runs want a folder of their own (``--runs``);
-- ``nuclei_mild``, ``nuclei_invert``: every way to distil beside a strong plain network, each stain held out in turn,
-  with two presets of augmentation: ``plan.md`` says what is asked of them. A folder of their own each;
-- ``dropout``: the weight of SD-Dropout, five seeds. A folder of its own;
-- ``pilot``: which games plain PPO learns in half a million steps on one core, judged on the levels it is trained on;
-- ``recipe``: settings of ``experiment=recipe`` for segmentation, whose teacher is larger and pretrained. Its preset of
-  augmentation is declared, not chosen: source validation cannot see what it is for. A folder of its own, too.
+What they are made of stands in ``grids.py``. A finished cell is never run again: stop and start as you like.
 
     python benchmarks/effect/grid.py core --nuclei DIR     # what is missing, two processes of one thread, then results
     python benchmarks/effect/grid.py core --collect        # results of the finished cells only
@@ -25,16 +12,15 @@ again for targets of which cells are missing.
 """
 
 import argparse
-import dataclasses
 import json
 import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).parents[2])
@@ -43,250 +29,19 @@ from rich.console import Console
 from rich.progress import track
 
 from benchmarks.effect import keeping
+from benchmarks.effect.grids import AVERAGING, GRIDS, STAINS, Cell, Grid
 from benchmarks.speed import machine
 from common.runs.folder import Run
 
 RESULTS = Path(__file__).parent / "results"
-TEACHER_SEED = 100
-STAINS = ("fluorescence", "grey_brightfield", "purple_on_purple", "purple_on_white")
 METRICS = {"kdseg": "miou", "kdrl": "normalized_return"}
-AVERAGING = ("averaging=wakd", "averaging.buffers=reestimate")
-# Spelt out, so that a grid stays what it was when a default changes.
-SEGMENTATION = (
-    "trainer.max_steps=300",
-    "evaluation.every=0",
-    "+trainer.enable_progress_bar=false",
-    "strength.kd=0.1",
-    "strength.threshold=0.95",
-    "strength.sd_dropout.end=0.1",
-)
-POLICIES = (
-    "total_timesteps=98304",
-    "env.threads=0",
-    "ppo.n_steps=64",
-    "ppo.batch_size=1024",
-    "evaluation.every=0",
-    "evaluation.episodes=128",
-    "evaluation.looks=[themed]",
-    "device=cpu",
-)
-
-
-class TeacherOf(NamedTuple):
-    """A teacher of every target.
-
-    Attributes:
-        overrides: Beside those of all cells; ``{others[0]}`` stands for the sources but the first.
-        seed: Its seed.
-    """
-
-    overrides: Sequence[str] = ()
-    seed: int = TEACHER_SEED
-
-
-class Cell(NamedTuple):
-    """One run; the teachers of a target are some too."""
-
-    target: str
-    method: str
-    seed: int
-
-
-@dataclasses.dataclass(frozen=True)
-class Grid:
-    """What is compared.
-
-    Attributes:
-        program: Which training program runs the cells.
-        targets: What is held out, or the game.
-        methods: Name in the results → overrides.
-        seeds: Number of seeds.
-        settings: Overrides of all cells, teachers included.
-        teachers: Name → a teacher, which may know more than its students.
-        asked: Method → names of the teachers it asks, where that is not the only one.
-        thinned: Whether all of it has the nuclei with a third of fluorescence, not only what is judged on that.
-    """
-
-    program: Literal["kdseg", "kdrl"]
-    targets: Sequence[str]
-    methods: Mapping[str, Sequence[str]]
-    seeds: int
-    settings: Sequence[str]
-    teachers: Mapping[str, TeacherOf] = dataclasses.field(default_factory=lambda: {"teacher": TeacherOf()})
-    asked: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
-    thinned: bool = False
-
-    def thins(self, target: str) -> bool:
-        """Whether the data are thinned where this target is held out."""
-        return self.thinned or target == "fluorescence"
-
-    def cells(self) -> list[Cell]:
-        """Seeds outermost, so that a grid that is cut short has every method at fewer seeds."""
-        return [
-            Cell(target, method, seed)
-            for seed in range(self.seeds)
-            for target in self.targets
-            for method in self.methods
-        ]
-
-    def teacher_cells(self) -> list[Cell]:
-        """What is trained before them."""
-        return [Cell(target, name, one.seed) for target in self.targets for name, one in self.teachers.items()]
-
-
-def _plain(*names: str) -> dict[str, tuple[str, ...]]:
-    return {name: (f"method={name}",) for name in names}
-
-
-_LARGE = ("network=unet_lite0", *AVERAGING)
-_ENSEMBLE = ("large-0", "large-1", "large-2")
-_COMPLEMENTARY = ("without-0", "without-1", "without-2")
-_OF_ENSEMBLE = {
-    **_plain("kd", "kddg", "kddg_teacher", "kddg_softened", "kddg_sdd"),
-    "wakd": ("method=kd", "method.task_weight=0.0", "strength.temperature=1.0"),
-}
-
-
-def _nuclei(preset: str) -> Grid:
-    """Every way to distil, beside a strong plain network; its settings are those that ``recipe`` chose."""
-    return Grid(
-        "kdseg",
-        STAINS,
-        {
-            **_plain("erm", "label_smoothing", "cs_kd", "sd_dropout"),
-            "kd_equal": ("method=kd",),
-            "kd_complementary": ("method=kd", "teacher_domains=unseen"),
-            **_OF_ENSEMBLE,
-        },
-        5,
-        (
-            *("trainer.max_steps=400", f"data.augmentation={preset}", "data.crop_size=128", "evaluation.every=0"),
-            *("+trainer.enable_progress_bar=false", "learning_rate.shape=one_cycle"),
-            *("strength.kd=1.0", "strength.temperature=2.0", "strength.threshold=0.95", "strength.sd_dropout.end=0.1"),
-        ),
-        {
-            "equal": TeacherOf(AVERAGING, 200),
-            **{name: TeacherOf(_LARGE, TEACHER_SEED + number) for number, name in enumerate(_ENSEMBLE)},
-            **{
-                name: TeacherOf((*_LARGE, f"data.sources={{others[{number}]}}"))
-                for number, name in enumerate(_COMPLEMENTARY)
-            },
-        },
-        {"kd_equal": ("equal",), "kd_complementary": _COMPLEMENTARY, **dict.fromkeys(_OF_ENSEMBLE, _ENSEMBLE)},
-        thinned=True,
-    )
-
-
-GRIDS: Mapping[str, Grid] = {
-    "core": Grid(
-        "kdseg",
-        ("purple_on_white", "fluorescence", "generated"),
-        _plain("erm", "label_smoothing", "kd", "kddg", "kddg_teacher", "sd_dropout", "kddg_sdd"),
-        5,
-        SEGMENTATION,
-    ),
-    "policies": Grid(
-        "kdrl",
-        ("coinrun",),
-        _plain("erm", "kd", "kddg", "sd_dropout", "kddg_sdd"),
-        3,
-        POLICIES,
-    ),
-    "settings": Grid(
-        "kdseg",
-        ("generated",),
-        {f"kddg_n{value}": ("method=kddg", f"strength.threshold={value}") for value in (0.9, 0.99, 0.999)}
-        | {f"kd_w{value}": ("method=kd", f"strength.kd={value}") for value in (0.3, 1.0)}
-        | {f"sd_dropout_w{value}": ("method=sd_dropout", f"strength.sd_dropout.end={value}") for value in (0.03, 0.3)},
-        2,
-        SEGMENTATION,
-    ),
-    "strength": Grid(
-        "kdseg",
-        ("purple_on_white", "generated"),
-        {"erm": ("method=erm",)}
-        | {
-            f"kd_w{weight}_t{temperature}": (
-                "method=kd",
-                f"strength.kd={weight}",
-                f"strength.temperature={temperature}",
-            )
-            for weight in (0.1, 0.3, 1.0, 3.0)
-            for temperature in (1.0, 3.0)
-        },
-        5,
-        SEGMENTATION,
-        {"teacher": TeacherOf(("trainer.max_steps=1500", *AVERAGING))},
-        thinned=True,
-    ),
-    "recipe": Grid(
-        "kdseg",
-        ("purple_on_white", "purple_on_purple"),
-        {
-            "erm": ("method=erm",),
-            **{f"erm_{shape}": ("method=erm", f"learning_rate.shape={shape}") for shape in ("cosine", "one_cycle")},
-            **{
-                f"kd_w{weight}_t{temperature}": (
-                    "method=kd",
-                    f"strength.kd={weight}",
-                    f"strength.temperature={temperature}",
-                )
-                for weight, temperature in ((0.3, 2.0), (1.0, 2.0), (3.0, 2.0), (1.0, 1.0), (1.0, 4.0))
-            },
-            "kd_clean": ("method=kd", "strength.kd=1.0", "strength.temperature=2.0", "teacher_view=clean"),
-        },
-        2,
-        ("trainer.max_steps=400", "data.augmentation=colour", "data.crop_size=128", *SEGMENTATION[1:]),
-        {"teacher": TeacherOf(("network=unet_lite0", *AVERAGING))},
-        thinned=True,
-    ),
-    "nuclei_mild": _nuclei("mild"),
-    "nuclei_invert": _nuclei("colour_invert"),
-    "dropout": Grid(
-        "kdseg",
-        ("generated", "purple_on_white"),
-        {"erm": ("method=erm",)}
-        | {
-            f"sd_dropout_w{value}": ("method=sd_dropout", f"strength.sd_dropout.end={value}")
-            for value in (0.01, 0.03, 0.1)
-        },
-        5,
-        SEGMENTATION,
-        {},
-        thinned=True,
-    ),
-    "pilot": Grid(
-        "kdrl",
-        ("coinrun", "fruitbot", "bigfish", "chaser", "leaper", "jumper", "maze", "miner"),
-        {"small": ("method=erm",), "pooled": ("method=erm", "network.pooled=true")},
-        1,
-        (
-            *("total_timesteps=500000", "env.num_envs=32", "ppo.n_steps=64", "ppo.batch_size=256"),
-            *(
-                "env.threads=0",
-                "evaluation.every=0",
-                "evaluation.episodes=128",
-                "evaluation.looks=[themed]",
-                "device=cpu",
-            ),
-        ),
-        {},
-    ),
-    "buffers": Grid(
-        "kdseg",
-        ("purple_on_white", "fluorescence", "generated"),
-        {"erm_buffers_average": ("method=erm", "averaging.buffers=average")},
-        2,
-        SEGMENTATION,
-    ),
-}
 
 
 def folder(runs: Path, grid: Grid, cell: Cell) -> Path:
     """Where a cell's run lies."""
     if cell.method in grid.teachers:
         return runs / "teachers" / (cell.target if cell.method == "teacher" else f"{cell.target}-{cell.method}")
-    return runs / cell.target / f"{cell.method}-{cell.seed}"
+    return runs / grid.room / cell.target / f"{cell.method}-{cell.seed}"
 
 
 def thinned(nuclei: Path, runs: Path) -> Path:

@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 
 from benchmarks.effect import defaults, keeping, table
 from benchmarks.effect import grid as benchmark
-from benchmarks.effect.grid import GRIDS, Cell
+from benchmarks.effect.grids import AVERAGING, GRIDS, TEACHER_SEED, Cell
 from common.configuration import check_settings
 from common.directories import config_directory
 from kdrl import settings as policies
@@ -31,7 +31,7 @@ def test_every_cell_is_a_valid_configuration(name: str, tmp_path: Path) -> None:
         settings = check_settings(values, SETTINGS[grid.program])
         is_teacher = cell.method in grid.teachers
         assert settings.method["name"] == ("erm" if is_teacher else cell.method)
-        averages = not is_teacher or set(benchmark.AVERAGING) <= set(grid.teachers[cell.method].overrides)
+        averages = not is_teacher or set(AVERAGING) <= set(grid.teachers[cell.method].overrides)
         assert settings.averaging["name"] == ("wakd" if averages else "none")
 
 
@@ -66,7 +66,7 @@ def test_a_grid_runs_resumes_and_is_collected(
     )
     monkeypatch.setitem(GRIDS, "core", tiny)
     monkeypatch.setattr(benchmark, "RESULTS", tmp_path / "results")
-    teacher = Cell("generated", "teacher", benchmark.TEACHER_SEED)
+    teacher = Cell("generated", "teacher", TEACHER_SEED)
     for cell in (teacher, *tiny.cells()):
         benchmark.run_cell("core", cell, tmp_path, None)
     benchmark.collect("core", tmp_path)

@@ -1,0 +1,285 @@
+"""What the grids are made of: cells, teachers, and every grid by its name.
+
+A cell is a task, a target, a method and a seed; every run is scored live and WAKD-averaged, so averaging costs no
+second run. Grids:
+
+- ``core``: segmentation of nuclei (held-out stain) and of CoinRun frames (held-out look), seven methods, five seeds;
+- ``policies``: PPO on CoinRun, five methods, three seeds;
+- ``settings``, ``buffers``: what ``defaults.py`` chooses the default settings from, beside the core grid's cells;
+- ``strength``: the weight and temperature of KD where the teacher is better than its student: it was trained five
+  times as long, and is asked with averaged weights. Its teachers and runs want a folder of their own (``--runs``);
+- ``nuclei_invert``, ``nuclei_mild``: every way to distil beside a strong plain network, each stain held out in turn,
+  with two presets of augmentation: ``plan.md`` says what is asked of them. A folder of their own each;
+- ``scarce_5``, ``scarce_25``: with masks for so many per cent of the images, in the folder of ``nuclei_invert``, whose
+  teachers they ask;
+- ``dropout``: the weight of SD-Dropout, five seeds. A folder of its own;
+- ``pilot``: which games plain PPO learns in half a million steps on one core, judged on the levels it is trained on;
+- ``recipe``: settings of ``experiment=recipe`` for segmentation, whose teacher is larger and pretrained. Its preset of
+  augmentation is declared, not chosen: source validation cannot see what it is for. A folder of its own, too.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Literal, NamedTuple
+
+TEACHER_SEED = 100
+STAINS = ("fluorescence", "grey_brightfield", "purple_on_purple", "purple_on_white")
+AVERAGING = ("averaging=wakd", "averaging.buffers=reestimate")
+# Spelt out, so that a grid stays what it was when a default changes.
+SEGMENTATION = (
+    "trainer.max_steps=300",
+    "evaluation.every=0",
+    "+trainer.enable_progress_bar=false",
+    "strength.kd=0.1",
+    "strength.threshold=0.95",
+    "strength.sd_dropout.end=0.1",
+)
+POLICIES = (
+    "total_timesteps=98304",
+    "env.threads=0",
+    "ppo.n_steps=64",
+    "ppo.batch_size=1024",
+    "evaluation.every=0",
+    "evaluation.episodes=128",
+    "evaluation.looks=[themed]",
+    "device=cpu",
+)
+
+
+class TeacherOf(NamedTuple):
+    """A teacher of every target.
+
+    Attributes:
+        overrides: Beside those of all cells; ``{others[0]}`` stands for the sources but the first.
+        seed: Its seed.
+    """
+
+    overrides: Sequence[str] = ()
+    seed: int = TEACHER_SEED
+
+
+class Cell(NamedTuple):
+    """One run; the teachers of a target are some too."""
+
+    target: str
+    method: str
+    seed: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Grid:
+    """What is compared.
+
+    Attributes:
+        program: Which training program runs the cells.
+        targets: What is held out, or the game.
+        methods: Name in the results → overrides.
+        seeds: Number of seeds.
+        settings: Overrides of all cells, teachers included.
+        teachers: Name → a teacher, which may know more than its students.
+        asked: Method → names of the teachers it asks; by default the one called ``teacher``, if there is one.
+        room: Folder of the students below that of the runs, for grids that share teachers.
+        thinned: Whether all of it has the nuclei with a third of fluorescence, not only what is judged on that.
+    """
+
+    program: Literal["kdseg", "kdrl"]
+    targets: Sequence[str]
+    methods: Mapping[str, Sequence[str]]
+    seeds: int
+    settings: Sequence[str]
+    teachers: Mapping[str, TeacherOf] = dataclasses.field(default_factory=lambda: {"teacher": TeacherOf()})
+    asked: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
+    room: str = ""
+    thinned: bool = False
+
+    def thins(self, target: str) -> bool:
+        """Whether the data are thinned where this target is held out."""
+        return self.thinned or target == "fluorescence"
+
+    def cells(self) -> list[Cell]:
+        """Seeds outermost, so that a grid that is cut short has every method at fewer seeds."""
+        return [
+            Cell(target, method, seed)
+            for seed in range(self.seeds)
+            for target in self.targets
+            for method in self.methods
+        ]
+
+    def teacher_cells(self) -> list[Cell]:
+        """What is trained before them."""
+        return [Cell(target, name, one.seed) for target in self.targets for name, one in self.teachers.items()]
+
+
+def _plain(*names: str) -> dict[str, tuple[str, ...]]:
+    return {name: (f"method={name}",) for name in names}
+
+
+_LARGE = ("network=unet_lite0", *AVERAGING)
+_ENSEMBLE = ("large-0", "large-1", "large-2")
+_COMPLEMENTARY = ("without-0", "without-1", "without-2")
+_WAKD = ("method=kd", "method.task_weight=0.0", "strength.temperature=1.0")
+_TEACHERS = {
+    "equal": TeacherOf(AVERAGING, 200),
+    **{name: TeacherOf(_LARGE, TEACHER_SEED + number) for number, name in enumerate(_ENSEMBLE)},
+    **{name: TeacherOf((*_LARGE, f"data.sources={{others[{number}]}}")) for number, name in enumerate(_COMPLEMENTARY)},
+}
+
+
+def _nuclei(preset: str, methods: Mapping[str, Sequence[str]], asked: Mapping[str, Sequence[str]]) -> Grid:
+    """Students of larger, pretrained teachers beside a strong plain network, with the settings that ``recipe`` chose.
+
+    Args:
+        preset: Of augmentation.
+        methods: As in :class:`Grid`.
+        asked: Which of ``_TEACHERS`` a method asks; those that are not in it have none.
+    """
+    return Grid(
+        "kdseg",
+        STAINS,
+        methods,
+        5,
+        (
+            *("trainer.max_steps=400", f"data.augmentation={preset}", "data.crop_size=96", "evaluation.every=0"),
+            *("+trainer.enable_progress_bar=false", "learning_rate.shape=one_cycle"),
+            *("strength.kd=1.0", "strength.temperature=2.0", "strength.threshold=0.95", "strength.sd_dropout.end=0.1"),
+        ),
+        {name: one for name, one in _TEACHERS.items() if any(name in names for names in asked.values())},
+        asked,
+        thinned=True,
+    )
+
+
+def _scarce(percent: int) -> Grid:
+    """Few masks, all images: what teachers are for that were trained where there were masks."""
+    taught = {**_plain("kd", "kddg", "kddg_sdd"), "wakd": _WAKD}
+    grid = _nuclei("colour_invert", _plain("erm") | taught, dict.fromkeys(taught, _ENSEMBLE))
+    few = (f"data.labelled_fraction={percent / 100}", "data.unlabelled=true")
+    return dataclasses.replace(
+        grid, methods={name: (*given, *few) for name, given in grid.methods.items()}, room=f"scarce_{percent}"
+    )
+
+
+GRIDS: Mapping[str, Grid] = {
+    "core": Grid(
+        "kdseg",
+        ("purple_on_white", "fluorescence", "generated"),
+        _plain("erm", "label_smoothing", "kd", "kddg", "kddg_teacher", "sd_dropout", "kddg_sdd"),
+        5,
+        SEGMENTATION,
+    ),
+    "policies": Grid(
+        "kdrl",
+        ("coinrun",),
+        _plain("erm", "kd", "kddg", "sd_dropout", "kddg_sdd"),
+        3,
+        POLICIES,
+    ),
+    "settings": Grid(
+        "kdseg",
+        ("generated",),
+        {f"kddg_n{value}": ("method=kddg", f"strength.threshold={value}") for value in (0.9, 0.99, 0.999)}
+        | {f"kd_w{value}": ("method=kd", f"strength.kd={value}") for value in (0.3, 1.0)}
+        | {f"sd_dropout_w{value}": ("method=sd_dropout", f"strength.sd_dropout.end={value}") for value in (0.03, 0.3)},
+        2,
+        SEGMENTATION,
+    ),
+    "strength": Grid(
+        "kdseg",
+        ("purple_on_white", "generated"),
+        {"erm": ("method=erm",)}
+        | {
+            f"kd_w{weight}_t{temperature}": (
+                "method=kd",
+                f"strength.kd={weight}",
+                f"strength.temperature={temperature}",
+            )
+            for weight in (0.1, 0.3, 1.0, 3.0)
+            for temperature in (1.0, 3.0)
+        },
+        5,
+        SEGMENTATION,
+        {"teacher": TeacherOf(("trainer.max_steps=1500", *AVERAGING))},
+        thinned=True,
+    ),
+    "recipe": Grid(
+        "kdseg",
+        ("purple_on_white", "purple_on_purple"),
+        {
+            "erm": ("method=erm",),
+            **{f"erm_{shape}": ("method=erm", f"learning_rate.shape={shape}") for shape in ("cosine", "one_cycle")},
+            **{
+                f"kd_w{weight}_t{temperature}": (
+                    "method=kd",
+                    f"strength.kd={weight}",
+                    f"strength.temperature={temperature}",
+                )
+                for weight, temperature in ((0.3, 2.0), (1.0, 2.0), (3.0, 2.0), (1.0, 1.0), (1.0, 4.0))
+            },
+            "kd_clean": ("method=kd", "strength.kd=1.0", "strength.temperature=2.0", "teacher_view=clean"),
+        },
+        2,
+        ("trainer.max_steps=400", "data.augmentation=colour", "data.crop_size=128", *SEGMENTATION[1:]),
+        {"teacher": TeacherOf(("network=unet_lite0", *AVERAGING))},
+        thinned=True,
+    ),
+    "nuclei_invert": _nuclei(
+        "colour_invert",
+        {
+            **_plain("erm", "label_smoothing", "cs_kd", "sd_dropout", "kd", "kddg", "kddg_teacher", "kddg_softened"),
+            **_plain("kddg_sdd"),
+            "wakd": _WAKD,
+            **dict.fromkeys(("kd_equal", "kd_ensemble"), ("method=kd",)),
+            "kd_complementary": ("method=kd", "teacher_domains=unseen"),
+        },
+        {
+            **dict.fromkeys(("kd", "kddg", "kddg_teacher", "kddg_softened", "kddg_sdd", "wakd"), _ENSEMBLE[:1]),
+            "kd_equal": ("equal",),
+            "kd_ensemble": _ENSEMBLE,
+            "kd_complementary": _COMPLEMENTARY,
+        },
+    ),
+    "nuclei_mild": _nuclei(
+        "mild",
+        {**_plain("erm", "sd_dropout", "kd", "kddg", "kddg_sdd"), "wakd": _WAKD},
+        dict.fromkeys(("kd", "kddg", "kddg_sdd", "wakd"), _ENSEMBLE[:1]),
+    ),
+    "scarce_5": _scarce(5),
+    "scarce_25": _scarce(25),
+    "dropout": Grid(
+        "kdseg",
+        ("generated", "purple_on_white"),
+        {"erm": ("method=erm",)}
+        | {
+            f"sd_dropout_w{value}": ("method=sd_dropout", f"strength.sd_dropout.end={value}")
+            for value in (0.01, 0.03, 0.1)
+        },
+        5,
+        SEGMENTATION,
+        {},
+        thinned=True,
+    ),
+    "pilot": Grid(
+        "kdrl",
+        ("coinrun", "fruitbot", "bigfish", "chaser", "leaper", "jumper", "maze", "miner"),
+        {"small": ("method=erm",), "pooled": ("method=erm", "network.pooled=true")},
+        1,
+        (
+            *("total_timesteps=500000", "env.num_envs=32", "ppo.n_steps=64", "ppo.batch_size=256"),
+            *(
+                "env.threads=0",
+                "evaluation.every=0",
+                "evaluation.episodes=128",
+                "evaluation.looks=[themed]",
+                "device=cpu",
+            ),
+        ),
+        {},
+    ),
+    "buffers": Grid(
+        "kdseg",
+        ("purple_on_white", "fluorescence", "generated"),
+        {"erm_buffers_average": ("method=erm", "averaging.buffers=average")},
+        2,
+        SEGMENTATION,
+    ),
+}
