@@ -21,7 +21,7 @@ if __name__ == "__main__":
 
 from benchmarks.augkd import digits
 from benchmarks.augkd import table as augkd
-from benchmarks.effect import state_diversity, table
+from benchmarks.effect import comparison, state_diversity
 from benchmarks.effect.table import percent
 from benchmarks.speed import machine
 from benchmarks.speed.run import rows
@@ -97,16 +97,16 @@ def _effect() -> list[str]:
     for name, what in parts.items():
         for file, suffix, weights in (
             (name, "", "last weights"),
-            (f"{name}_averaged", table.AVERAGED, "both averaged"),
+            (f"{name}_averaged", comparison.AVERAGED, "both averaged"),
         ):
-            rows = [row for row in table.read(file) if row["target"] == "*" or name == "policies"]
+            rows = [row for row in comparison.read(file) if row["target"] == "*" or name == "policies"]
             columns[f"{what}: {weights}"] = {
-                row["method"].removesuffix(suffix): table.difference(row)
+                row["method"].removesuffix(suffix): comparison.difference(row)
                 for row in rows
-                if row["method"].endswith(table.AVERAGED) == bool(suffix)
+                if row["method"].endswith(comparison.AVERAGED) == bool(suffix)
             }
     methods = [method for method in dict.fromkeys(name for own in columns.values() for name in own) if method != "erm"]
-    seeds = {name: min(int(row["seeds"]) for row in table.read(name)) for name in parts}
+    seeds = {name: min(int(row["seeds"]) for row in comparison.read(name)) for name in parts}
     return [
         "Difference to plain training of equally many steps, in points [95 %], on "
         f"targets never trained on; {seeds['core']} seeds for segmentation, {seeds['policies']} for policies; `*`: "

@@ -11,7 +11,7 @@ from typing import Any
 
 from mkdocs.structure.files import File, Files
 
-from benchmarks.effect import table
+from benchmarks.effect import comparison
 
 ROOT = Path(__file__).parents[1]
 PAGES = (
@@ -66,11 +66,11 @@ def _digits(method: str) -> list[str]:
 def _effect(method: str) -> list[str]:
     lines = []
     for name, what in (("core", "segmentation"), ("policies", "CoinRun")):
-        for file, suffix, weights in ((name, "", "last"), (f"{name}_averaged", table.AVERAGED, "averaged")):
-            for row in table.read(file):
+        for file, suffix, weights in ((name, "", "last"), (f"{name}_averaged", comparison.AVERAGED, "averaged")):
+            for row in comparison.read(file):
                 whole = row["target"] == "*" or name == "policies"
                 if whole and row["method"] == f"{method}{suffix}" and row["difference_low"]:
                     cost = f"{float(row['relative_cost']):.2f}" if row["relative_cost"] else ""
                     place = f"[{what}](../benchmarks/effect/results.md)"
-                    lines.append(f"| {place} | {weights} | `{method}` | {table.difference(row)} | {cost} |")
+                    lines.append(f"| {place} | {weights} | `{method}` | {comparison.difference(row)} | {cost} |")
     return lines

@@ -25,6 +25,7 @@ from typing import Any
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).parents[2])
 
+import numpy as np
 from rich.console import Console
 from rich.progress import track
 
@@ -32,6 +33,7 @@ from benchmarks.effect import keeping
 from benchmarks.effect.grids import AVERAGING, GRIDS, STAINS, Cell, Grid
 from benchmarks.speed import machine
 from common.runs.folder import Run
+from common.runs.items import split_key
 
 RESULTS = Path(__file__).parent / "results"
 METRICS = {"kdseg": "miou", "kdrl": "normalized_return"}
@@ -147,16 +149,28 @@ def run_missing(
 
 
 def row(grid: Grid, cell: Cell, runs: Path) -> dict[str, Any]:
-    """What a finished cell scored: ``scores[weights][validation | seen | unseen][domain]``."""
-    records = [record for record in Run(folder(runs, grid, cell)).records() if record.metric == METRICS[grid.program]]
+    """What a finished cell scored: ``scores[weights][validation | seen | unseen][domain]``, and the share filtered."""
+    records = Run(folder(runs, grid, cell)).records()
+    filtered = [record.value for record in records if record.metric.endswith("/fraction_filtered")]
     scores: dict[str, dict[str, dict[str, float]]] = {}
     for record in records:
-        if record.split == "progress":
+        if record.split == "progress" or record.metric != METRICS[grid.program]:
             continue
         part = "validation" if record.split == "validation" else "seen" if record.seen else "unseen"
         scores.setdefault(record.selection, {}).setdefault(part, {})[record.domain] = round(record.value, 6)
     last = records[-1]
-    return {**cell._asdict(), "steps": last.steps, "seconds": round(last.seconds, 1), "scores": scores}
+    found = {**cell._asdict(), "steps": last.steps, "seconds": round(last.seconds, 1), "scores": scores}
+    return found | ({"filtered": round(float(np.mean(filtered)), 4)} if filtered else {})
+
+
+def nothing_found(run: Run) -> float:
+    """Mean IoU of calling every pixel of the unseen domain by its most frequent class."""
+    for text, confusion in run.items().items():
+        key = split_key(text)
+        if key is not None and key.name == "confusion" and not key.seen:
+            shares = confusion.sum(axis=(0, 2)) / confusion.sum()
+            return float(shares.max() / np.count_nonzero(shares))
+    raise ValueError(f"{run.path} has no unseen domain")
 
 
 def rows_of(path: Path) -> list[dict[str, Any]]:
@@ -177,9 +191,12 @@ def collect(name: str, runs: Path) -> None:
     rows = known | {cell: row(grid, cell, runs) for cell in finished}  # teachers may have been trained elsewhere
     path.parent.mkdir(exist_ok=True)
     path.write_text("".join(json.dumps(rows[cell]) + "\n" for cell in cells if cell in rows))
+    trivial: dict[str, float] = {}
     for target in grid.targets:
         if students := [cell for cell in finished if cell.target == target and cell.method in grid.methods]:
             keeping.keep([Run(folder(runs, grid, cell)) for cell in students], runs, archive(name, target))
+            if grid.program == "kdseg":
+                trivial[target] = round(nothing_found(Run(folder(runs, grid, students[0]))), 4)
     if "erm" in grid.methods:
         folders = [folder(runs, grid, cell) for cell in finished if cell.method in grid.methods]
         for suffix, reference in (("", "erm"), ("_averaged", "erm (averaged)")):
@@ -188,6 +205,7 @@ def collect(name: str, runs: Path) -> None:
         "cells": sum(cell.method in grid.methods for cell in finished),
         "of": len(grid.cells()),
         "settings": [*grid.settings, *AVERAGING],
+        "nothing found": trivial,
         "teachers": {name: list(one.overrides) for name, one in grid.teachers.items()},
         "methods": {method: list(given) for method, given in grid.methods.items()},
     }

@@ -1,6 +1,5 @@
 """The grids' results as one page: ``python benchmarks/effect/table.py`` writes ``results.md`` beside this file."""
 
-import csv
 import json
 import sys
 from pathlib import Path
@@ -11,40 +10,11 @@ import numpy as np
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).parents[2])
 
-from benchmarks.effect import defaults, state_diversity
+from benchmarks.effect import defaults, nuclei, state_diversity
+from benchmarks.effect.comparison import AVERAGED, Rows, difference, percent, read
 from benchmarks.effect.defaults import RESULTS, rows_of
-from common.evaluation.statistics import LEVEL, holm_known
 
 PAGE = Path(__file__).parent / "results.md"
-AVERAGED = " (averaged)"
-
-Rows = list[dict[str, str]]
-
-
-def read(name: str) -> Rows:
-    """A committed comparison; ``sure`` marks what holds after Holm's correction over all its methods and targets."""
-    with (RESULTS / f"{name}.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    # Over all targets is another question than on each of them.
-    for asked in ([row for row in rows if row["target"] == "*"], [row for row in rows if row["target"] != "*"]):
-        p_values = [float(row["p_value"]) if row["p_value"] else None for row in asked]
-        for row, adjusted in zip(asked, holm_known(p_values), strict=True):
-            row["sure"] = "yes" if adjusted is not None and adjusted <= LEVEL else ""
-    return rows
-
-
-def percent(value: str, signed: bool = False) -> str:
-    """A fraction for people."""
-    return f"{100 * float(value):{'+' if signed else ''}.1f}"
-
-
-def difference(row: dict[str, str]) -> str:
-    """Difference to the reference with its interval, and ``*`` where it is sure."""
-    if not row["difference_low"]:
-        return ""
-    low, high = percent(row["difference_low"], True), percent(row["difference_high"], True)
-    sure = " *" if row["sure"] else ""
-    return f"{percent(row['difference'], True)} [{low}, {high}]{sure}"
 
 
 def comparison(rows: Rows, reference: str) -> list[str]:
@@ -140,6 +110,7 @@ def page() -> str:
                 "*": "All three targets, equal weight",
             },
         ),
+        *nuclei.sections(),
         "## Default settings",
         "",
         " ".join((defaults.__doc__ or "").split("\n\n", 1)[1].split()),

@@ -8,11 +8,12 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from benchmarks.effect import defaults, keeping, table
+from benchmarks.effect import comparison, defaults, keeping, table
 from benchmarks.effect import grid as benchmark
 from benchmarks.effect.grids import AVERAGING, GRIDS, TEACHER_SEED, Cell
 from common.configuration import check_settings
 from common.directories import config_directory
+from common.runs.folder import Run
 from kdrl import settings as policies
 from kdseg import settings as segmentation
 
@@ -79,7 +80,13 @@ def test_a_grid_runs_resumes_and_is_collected(
             assert set(scores["unseen"]) == {"generated"}
     compared = (tmp_path / "results" / "core_averaged.csv").read_text()
     assert "kd (averaged)" in compared
-    assert json.loads((tmp_path / "results" / "core.json").read_text())["cells"] == 2
+    described = json.loads((tmp_path / "results" / "core.json").read_text())
+    assert described["cells"] == 2
+    # The most frequent class alone is found: its share of the pixels, over the number of classes there are.
+    items = Run(tmp_path / "generated" / "erm-0").items()
+    counts = items["confusion|generated|unseen"].sum(axis=(0, 2))
+    wanted = max(counts) / counts.sum() / sum(counts > 0)
+    assert described["nothing found"]["generated"] == pytest.approx(wanted, abs=1e-4)
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("record.jsonl")}
     benchmark.run_missing(benchmark.Console(quiet=True), "core", tmp_path, None, 1, tiny.targets)
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("record.jsonl")} == before
@@ -132,15 +139,15 @@ def test_the_page_is_that_of_the_committed_data() -> None:
 
 
 def test_stars_are_corrected_over_methods_and_targets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(table, "RESULTS", tmp_path)
+    monkeypatch.setattr(comparison, "RESULTS", tmp_path)
     p_values = {("a", "kd"): 0.012, ("a", "ppd"): 0.2, ("b", "kd"): 0.013, ("b", "ppd"): 0.9, ("a", "erm"): ""}
     lines = [f"{target},{method},{value}" for (target, method), value in p_values.items()]
     (tmp_path / "x.csv").write_text("\n".join(["target,method,p_value", *lines, "*,kd,0.04", "*,ppd,0.01"]) + "\n")
     # Four questions: 4 · 0.012 = 0.048; 3 · 0.013 = 0.039, raised to 0.048. Over targets two more of their own.
-    sure = {(row["target"], row["method"]) for row in table.read("x") if row["sure"]}
+    sure = {(row["target"], row["method"]) for row in comparison.read("x") if row["sure"]}
     assert sure == {("a", "kd"), ("b", "kd"), ("*", "kd"), ("*", "ppd")}
     (tmp_path / "x.csv").write_text("\n".join(["target,method,p_value", *lines, "b,wakd,0.5"]) + "\n")
-    assert not any(row["sure"] for row in table.read("x"))
+    assert not any(row["sure"] for row in comparison.read("x"))
 
 
 def test_defaults_are_the_chosen_ones() -> None:

@@ -1,0 +1,36 @@
+"""Committed comparisons of the grids, read, corrected and said in words."""
+
+import csv
+
+from benchmarks.effect.defaults import RESULTS
+from common.evaluation.statistics import LEVEL, holm_known
+
+AVERAGED = " (averaged)"
+
+Rows = list[dict[str, str]]
+
+
+def read(name: str) -> Rows:
+    """A committed comparison; ``sure`` marks what holds after Holm's correction over all its methods and targets."""
+    with (RESULTS / f"{name}.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    # Over all targets is another question than on each of them.
+    for asked in ([row for row in rows if row["target"] == "*"], [row for row in rows if row["target"] != "*"]):
+        p_values = [float(row["p_value"]) if row["p_value"] else None for row in asked]
+        for row, adjusted in zip(asked, holm_known(p_values), strict=True):
+            row["sure"] = "yes" if adjusted is not None and adjusted <= LEVEL else ""
+    return rows
+
+
+def percent(value: str, signed: bool = False) -> str:
+    """A fraction for people."""
+    return f"{100 * float(value):{'+' if signed else ''}.1f}"
+
+
+def difference(row: dict[str, str]) -> str:
+    """Difference to the reference with its interval, and ``*`` where it is sure."""
+    if not row["difference_low"]:
+        return ""
+    low, high = percent(row["difference_low"], True), percent(row["difference_high"], True)
+    sure = " *" if row["sure"] else ""
+    return f"{percent(row['difference'], True)} [{low}, {high}]{sure}"

@@ -1,0 +1,110 @@
+"""The grids of nuclei with strong plain training, as sections of the results' page: one row a method, all targets."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from benchmarks.effect.comparison import AVERAGED, Rows, difference, read
+from benchmarks.effect.defaults import RESULTS, rows_of
+from benchmarks.effect.grids import GRIDS
+
+TITLES: Mapping[str, str] = {
+    "nuclei_invert": "Beside strong plain training: nuclei, one stain never seen (mIoU), preset `colour_invert`",
+    "nuclei_mild": "The same with the preset `mild`, which anticipates no shift",
+    "scarce_5": "Masks for 5 % of the images, all images to distil on",
+    "scarce_25": "Masks for 25 % of the images, all images to distil on",
+}
+
+
+def sections() -> list[str]:
+    """Every grid that has results."""
+    return [line for name in TITLES if (RESULTS / f"{name}.csv").exists() for line in section(name)]
+
+
+def section(name: str) -> list[str]:
+    """What it was, the differences of averaged and of last weights, and what may explain them."""
+    rows = rows_of(name)
+    return [
+        f"## {TITLES[name]}",
+        "",
+        conditions(name, rows),
+        "",
+        *_levels(name, rows),
+        "",
+        "Averaged weights, less those of plain training:",
+        "",
+        *differences(name, f"{name}_averaged", AVERAGED, rows),
+        "",
+        "Last weights:",
+        "",
+        *differences(name, name, "", rows),
+        "",
+    ]
+
+
+def conditions(name: str, rows: Sequence[Mapping[str, Any]]) -> str:
+    """Budget, machine and what is there of the grid."""
+    described: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text())
+    steps = " or ".join(f"{step:,}" for step in sorted({row["steps"] for row in rows}))
+    asked = {name: ", ".join(names) for name, names in GRIDS[name].asked.items()}
+    return (
+        f"{described['cells']} of {described['of']} cells, {steps} steps a run, on {described['device']}, "
+        f"{described['date']}, torch {described['versions']['torch']}; one thread a run. "
+        f"What was asked, and how it is answered, was [written down before](plan.md). Teachers: "
+        + "; ".join(f"`{method}` {names}" for method, names in asked.items())
+        + "."
+    )
+
+
+def _levels(name: str, rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Scores on the unseen stains of nobody, of plain training and of the teachers."""
+    described: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text())
+    targets = _targets(name, rows)
+    own = {"all background": described["nothing found"]}
+    for label, weights in (("plain, last", "last"), ("plain, averaged", "averaged")):
+        own[label] = _unseen(rows, "erm", weights)
+    for teacher in GRIDS[name].teachers:
+        own[f"teacher {teacher}"] = _unseen(rows, teacher, "averaged")
+    lines = [f"| unseen mIoU | {' | '.join(targets)} |", f"|---|{'--:|' * len(targets)}"]
+    for label, scores in own.items():
+        if scores:
+            shown = (f"{100 * scores[target]:.1f}" if target in scores else "–" for target in targets)
+            lines.append(f"| {label} | {' | '.join(shown)} |")
+    return lines
+
+
+def _targets(name: str, rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    return [target for target in GRIDS[name].targets if any(row["target"] == target for row in rows)]
+
+
+def _unseen(rows: Sequence[Mapping[str, Any]], method: str, weights: str) -> dict[str, float]:
+    found: dict[str, list[float]] = {}
+    for row in rows:
+        if row["method"] == method:
+            found.setdefault(row["target"], []).extend(row["scores"][weights]["unseen"].values())
+    return {target: float(np.mean(values)) for target, values in found.items()}
+
+
+def differences(name: str, file: str, suffix: str, rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A row a method: the mean over targets first, then each of them; ``*`` as everywhere."""
+    targets = [*(["*"] if len(_targets(name, rows)) > 1 else []), *_targets(name, rows)]
+    found: dict[str, dict[str, Rows]] = {}
+    compared = [row for row in read(file) if row["difference_low"]]
+    for row in compared:
+        method = row["method"].removesuffix(suffix) if suffix else row["method"]
+        if method in GRIDS[name].methods and row["method"] == f"{method}{suffix}":
+            found.setdefault(method, {}).setdefault(row["target"], []).append(row)
+    heads = ["all targets" if target == "*" else target for target in targets]
+    lines = [f"| method | {' | '.join(heads)} | filtered |", f"|---|{'---|' * len(heads)}--:|"]
+
+    def order(method: str) -> float:
+        return -float(found[method][targets[0]][0]["difference"]) if targets[0] in found[method] else 0.0
+
+    for method in sorted(found, key=order):
+        cells = [difference(found[method][target][0]) if target in found[method] else "–" for target in targets]
+        shares = [row["filtered"] for row in rows if row["method"] == method and "filtered" in row]
+        filtered = f"{100 * float(np.mean(shares)):.1f} %" if shares else ""
+        lines.append(f"| `{method}` | {' | '.join(cells)} | {filtered} |")
+    return lines
