@@ -40,7 +40,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / time.strftime("demo-%Y%m%d-%H%M%S"))
     out = parser.parse_args().out.resolve()
     console = Console()
-    console.print(f"[bold]kdshift demo[/bold]: 3 seeds x 2 methods x 2 tasks, about 4 minutes, into {out}")
+    console.print(f"[bold]kdshift demo[/bold]: 3 seeds x 2 methods x 2 tasks, 5 to 15 minutes, into {out}")
     # One thread each: two processes on two cores, neither waiting for the other.
     environment = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     queues = {

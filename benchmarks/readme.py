@@ -1,8 +1,8 @@
-"""Write the README's measured results and its picture from the committed data.
+"""Write the README's table of methods, its measured results and its picture from the committed data.
 
-``python benchmarks/readme.py`` rewrites the README between its ``results`` marks from the ``results`` folders in
-``benchmarks``; ``--check`` only says whether that would change it. ``--demo FOLDER`` first takes the
-demo's table and picture from a finished ``make demo``.
+``python benchmarks/readme.py`` rewrites the README between its marks from the ``results`` folders in ``benchmarks``;
+``--check`` only says whether that would change it. ``--demo FOLDER`` first takes the demo's table and picture from a
+finished ``make demo``.
 """
 
 import argparse
@@ -21,8 +21,8 @@ if __name__ == "__main__":
 
 from benchmarks.augkd import digits
 from benchmarks.augkd import table as augkd
-from benchmarks.effect import comparison, state_diversity
-from benchmarks.effect.table import percent
+from benchmarks.effect.comparison import AVERAGED, percent
+from benchmarks.found import found
 from benchmarks.speed import machine
 from benchmarks.speed.run import rows
 from common.evaluation.statistics import paired_interval
@@ -33,8 +33,25 @@ from common.runs.metrics import metric
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
-BEGIN, END = "<!-- results -->", "<!-- end of results -->"
 METHODS = ("erm", "kddg_sdd")
+# Name of the grids, how a user writes it, and what it adds.
+TOLD = (
+    ("kd", "`kd`", "KL to a frozen teacher, or several ([Hinton et al.](https://arxiv.org/abs/1503.02531))"),
+    ("kddg", "`kddg`", "KD whose gradient fades where it is learnt ([KDDG](https://arxiv.org/abs/2107.02629))"),
+    ("sd_dropout", "`sd_dropout`", "two dropped-out looks agree ([SD-Dropout](https://arxiv.org/abs/2208.05642))"),
+    ("kddg_sdd", "`kddg_sdd`", "both"),
+    (
+        f"erm{AVERAGED}",
+        "`averaging=wakd`",
+        "every iterate's mean ([WAKD](https://arxiv.org/abs/2309.11446)); `swad`, `sma`",
+    ),
+    (
+        "cs_kd",
+        "`cs_kd`",
+        "samples of a class agree ([CS-KD](https://arxiv.org/abs/2003.13964)); sixteen more of its family",
+    ),
+    ("label_smoothing", "`label_smoothing`", "the control that often beats self-distillation"),
+)
 
 
 def take_demo(folder: Path) -> None:
@@ -86,54 +103,27 @@ def draw(runs: Path, path: Path) -> None:
 
 
 def results() -> str:
-    """The README's section as Markdown."""
-    return "\n".join([*_effect(), "", _diversity(), "", _augkd(), "", *_demo(), "", *_speed()])
+    """The README's measured results as Markdown."""
+    return "\n".join([*_demo(), "", _augkd(), "", _speed()])
 
 
-def _effect() -> list[str]:
-    """Differences to plain training over the grids' targets, with the last and with averaged weights."""
-    parts = {"core": "three unseen targets, mIoU", "policies": "CoinRun, unseen levels, return"}
-    columns: dict[str, dict[str, str]] = {}
-    for name, what in parts.items():
-        for file, suffix, weights in (
-            (name, "", "last weights"),
-            (f"{name}_averaged", comparison.AVERAGED, "both averaged"),
-        ):
-            rows = [row for row in comparison.read(file) if row["target"] == "*" or name == "policies"]
-            columns[f"{what}: {weights}"] = {
-                row["method"].removesuffix(suffix): comparison.difference(row)
-                for row in rows
-                if row["method"].endswith(comparison.AVERAGED) == bool(suffix)
-            }
-    methods = [method for method in dict.fromkeys(name for own in columns.values() for name in own) if method != "erm"]
-    seeds = {name: min(int(row["seeds"]) for row in comparison.read(name)) for name in parts}
-    return [
-        "Difference to plain training of equally many steps, in points [95 %], on "
-        f"targets never trained on; {seeds['core']} seeds for segmentation, {seeds['policies']} for policies; `*`: "
-        "p ≤ 0.05 after Holm's correction over methods and targets "
-        "([every target, the teachers' cost and the conditions](benchmarks/effect/results.md)):",
-        "",
-        "| method | " + " | ".join(columns) + " |",
-        "|---|" + "---|" * len(columns),
-        *(
-            f"| `{method}` | " + " | ".join(own.get(method, "") or "–" for own in columns.values()) + " |"
-            for method in methods
-        ),
-    ]
-
-
-def _diversity() -> str:
-    """What the states are worth that a policy is distilled on."""
-    rows = state_diversity.rows_of(state_diversity.RESULTS)
-    unseen = {
-        name: [row["unseen"] for row in rows if row["student"] == name]
-        for name in ("teacher one", "student one", "mixed one")
-    }
-    teacher, student, mixed = (f"{100 * sum(values) / len(values):.0f} %" for values in unseen.values())
-    return (
-        f"Whose states a policy is distilled on (`driver=`), {len(unseen['mixed one'])} seeds, a perfect teacher and "
-        f"{state_diversity.SEEN_LEVELS} levels of four rooms: students solve {teacher} of unseen levels from the "
-        f"teacher's states alone, {student} from their own and {mixed} from mixed ones."
+def methods() -> str:
+    """The README's table of methods: averaged weights, less those of plain training."""
+    grids = {"digits": "digits, 10 seeds", "segmentation": "segmentation, 5 seeds", "CoinRun": "CoinRun, 3 seeds"}
+    lines = [f"| method | what it adds | {' | '.join(grids.values())} |", "|---|---|---|---|---|"]
+    for name, written, adds in TOLD:
+        weights = "last" if name.endswith(AVERAGED) else "averaged"  # of what it is compared with
+        differences = {one.about: one.difference for one in found(name) if one.weights == weights}
+        lines.append(f"| {written} | {adds} | {' | '.join(differences.get(grid, '–') for grid in grids)} |")
+    return "\n".join(
+        [
+            *lines,
+            "",
+            "Points of accuracy, mIoU and normalised return on domains never trained on, averaged weights less those "
+            "of plain training with as many steps [95 %] (`averaging=wakd`: less its last weights); `*`: p ≤ 0.05 "
+            "after Holm's correction. Small networks and budgets: [digits](benchmarks/digits/results.md), "
+            "[the grids](benchmarks/effect/results.md).",
+        ]
     )
 
 
@@ -192,25 +182,30 @@ def _demo() -> list[str]:
     return lines
 
 
-def _speed() -> list[str]:
-    lines = []
+def _speed() -> str:
+    """What people ask first, in a sentence a machine."""
+    sentences = []
     for path in sorted((ROOT / "benchmarks" / "speed" / "results").glob("*-cores.json")):
         data = json.loads(path.read_text())
+        figures = {question: value for question, value, *_ in rows(data["results"])}
+        ppo, plain = (figures[f"PPO rollout + update, `{name}` / stock"] for name in ("kddg_sdd", "erm"))
         described = data["machine"]
-        lines += [
-            f"Speed on {described['device']} ({described['date']}), medians of paired ratios within one run "
-            "(`make benchmark-speed`):",
-            "",
-            "| question | figure | quartiles | target |",
-            "|---|---|---|---|",
-        ]
-        lines += [f"| {' | '.join((question, *cells))} |" for question, *cells in _figures(data["results"])]
-        lines.append("")
-    return lines[:-1]
+        sentences.append(
+            f"On {described['device']}, distilled PPO takes {ppo} of the time of stock Stable-Baselines3 PPO with the "
+            f"same network, plain PPO {plain}, and a distilled segmentation step "
+            f"{figures['segmentation step, `kddg_sdd` / plain + teacher']} of a plain one and the teacher's answer "
+            "([every figure beside its target](benchmarks/speed/results.md); `make benchmark-speed` measures yours)."
+        )
+    return "\n\n".join(sentences)
 
 
-def _figures(results: dict[str, Any]) -> list[tuple[str, ...]]:
-    return [(question, value, spread, target) for question, value, spread, _, target, _ in rows(results)]
+def updated(text: str) -> str:
+    """The README with what is between its marks written anew."""
+    for mark, content in (("methods", methods()), ("results", results())):
+        begin, end = f"<!-- {mark} -->", f"<!-- end of {mark} -->"
+        before, rest = text.split(begin)
+        text = f"{before}{begin}\n\n{content}\n\n{end}{rest.split(end)[1]}"
+    return text
 
 
 def main() -> int:
@@ -222,11 +217,9 @@ def main() -> int:
         take_demo(options.demo)
     readme = ROOT / "README.md"
     text = readme.read_text()
-    before, rest = text.split(BEGIN)
-    updated = f"{before}{BEGIN}\n\n{results()}\n\n{END}{rest.split(END)[1]}"
     if options.check:
-        return int(updated != text)
-    readme.write_text(updated)
+        return int(updated(text) != text)
+    readme.write_text(updated(text))
     return 0
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from mkdocs.structure.files import File, Files
 
-from benchmarks.effect import comparison
+from benchmarks.found import found as found_of
 
 ROOT = Path(__file__).parents[1]
 PAGES = (
@@ -19,7 +19,6 @@ PAGES = (
     *("evaluation/results/nuclei.md", "evaluation/results/coinrun.md"),
 )
 FOUND = re.compile(r"<!-- found: ([a-z_ ]+) -->")
-_DIGITS = {"## The weights of the last step": "last", "## Averaged weights": "averaged"}
 _HEAD = ["| grid | weights | method | Δ unseen [95 %] | time |", "|---|---|---|---|--:|"]
 
 
@@ -43,34 +42,12 @@ def _up(page: Any) -> str:
 
 def found(methods: Iterable[str]) -> str:
     """A table in Markdown: the difference to plain training of equally many steps on unseen domains."""
-    lines = [line for method in methods for line in (*_digits(method), *_effect(method))]
+    lines = [
+        f"| [{one.about}](../{one.page}) | {one.weights} | `{method}` | {one.difference} | {one.time} |"
+        for method in methods
+        for one in found_of(method)
+    ]
     if not lines:
         return "No committed grid has a row of this method yet."
-    about = "Difference to plain training with equally many steps, in points, on domains that training has not seen."
+    about = "Difference to plain training of as many steps, in points, on domains never trained on; `*`: sure."
     return "\n".join([about, "", *_HEAD, *lines])
-
-
-def _digits(method: str) -> list[str]:
-    lines, weights = [], ""
-    for line in (ROOT / "benchmarks" / "digits" / "results.md").read_text(encoding="utf-8").splitlines():
-        if line.startswith("## "):
-            weights = next((name for start, name in _DIGITS.items() if line.startswith(start)), "")
-        cells = [cell.strip() for cell in line.strip("|").split("|")]
-        if weights and cells[0] == method:
-            lines.append(
-                f"| [digits](../benchmarks/digits/results.md) | {weights} | `{method}` | {cells[4]} | {cells[8]} |"
-            )
-    return lines
-
-
-def _effect(method: str) -> list[str]:
-    lines = []
-    for name, what in (("core", "segmentation"), ("policies", "CoinRun")):
-        for file, suffix, weights in ((name, "", "last"), (f"{name}_averaged", comparison.AVERAGED, "averaged")):
-            for row in comparison.read(file):
-                whole = row["target"] == "*" or name == "policies"
-                if whole and row["method"] == f"{method}{suffix}" and row["difference_low"]:
-                    cost = f"{float(row['relative_cost']):.2f}" if row["relative_cost"] else ""
-                    place = f"[{what}](../benchmarks/effect/results.md)"
-                    lines.append(f"| {place} | {weights} | `{method}` | {comparison.difference(row)} | {cost} |")
-    return lines

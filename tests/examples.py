@@ -45,7 +45,6 @@ SMALLER = {
     "kdseg-predict": "",
     "kd-report": "",
 }
-PREPARED = "method.terms.augkd.preparation.data_free_rounds=2 method.terms.augkd.preparation.anchor_rounds=2"
 
 
 def scripts_of(page: str) -> list[str]:
@@ -65,7 +64,6 @@ def run_lines(lines: Sequence[str], monkeypatch: pytest.MonkeyPatch) -> None:
         program, *arguments = shlex.split(line.replace("seed=0,1", "seed=0"), comments=True)
         if arguments == ["--help"]:
             continue
-        smaller = SMALLER[program] + (f" {PREPARED}" if "method=augkd" in arguments else "")
-        monkeypatch.setattr(sys, "argv", [program, *arguments, *smaller.split()])
+        monkeypatch.setattr(sys, "argv", [program, *arguments, *SMALLER[program].split()])
         GlobalHydra.instance().clear()
         assert not PROGRAMS[program](), line
