@@ -7,7 +7,7 @@ from common.runs.identity import digest
 from kdseg.domains.datamodule import SegmentationData
 from kdseg.domains.dataset import labels_of
 from kdseg.domains.sample import IGNORE
-from kdseg.networks import SegmentationNetwork, pad_to_multiple
+from kdseg.segmentation_network import SegmentationNetwork, pad_to_multiple
 
 # Generator and encoder of label maps take any size.
 _ANY_SIZE = (64, 64)

@@ -15,8 +15,8 @@ from common.sharing import share
 from kdseg import onnx
 from kdseg.domains.augmentation import normalization
 from kdseg.domains.dataset import IMAGENET_MEAN, IMAGENET_STD
-from kdseg.networks import SegmentationNetwork
 from kdseg.restore import load_network, trained_normalization
+from kdseg.segmentation_network import SegmentationNetwork
 
 
 def save_stock(
@@ -32,7 +32,8 @@ def save_stock(
     stay out; give ``module.averaged_network()`` to save averaged weights.
 
     Args:
-        network: A network of segmentation-models-pytorch, in a :class:`kdseg.networks.SegmentationNetwork` or not.
+        network: A network of segmentation-models-pytorch, or a
+            :class:`kdseg.segmentation_network.SegmentationNetwork` of it.
         directory: The folder; what it holds of such files is replaced.
         mean: Per channel, subtracted from pixels scaled to [0, 1].
         std: Per channel, divides what is left.

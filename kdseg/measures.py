@@ -28,8 +28,8 @@ from kdseg.domains.datamodule import Part, SegmentationData
 from kdseg.domains.sample import IGNORE
 from kdseg.measure import evenly, measure
 from kdseg.metrics import batch_confusion
-from kdseg.networks import Renormalized, SegmentationNetwork, pad_to_multiple
 from kdseg.records import score_row
+from kdseg.segmentation_network import Renormalized, SegmentationNetwork, pad_to_multiple
 from kdseg.settings import TrainSettings
 
 SIDE = 256

@@ -23,7 +23,7 @@ from kdseg.domains.sample import IGNORE
 from kdseg.learning_rate import LearningRate
 from kdseg.losses import TaskLoss
 from kdseg.metrics import batch_confusion
-from kdseg.networks import Pixels, SegmentationNetwork, pad_to_multiple
+from kdseg.segmentation_network import Pixels, SegmentationNetwork, pad_to_multiple
 
 # Side of the images that shapes are learnt from. Large enough for every architecture: PAN pools 1/16
 # or 1/32 of it three times.

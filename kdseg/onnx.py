@@ -18,7 +18,7 @@ from common.onnx import Session, write_int8, write_onnx
 from kdseg.configured import make_data
 from kdseg.measure import evenly
 from kdseg.metrics import batch_confusion
-from kdseg.networks import Renormalized, SegmentationNetwork
+from kdseg.segmentation_network import Renormalized, SegmentationNetwork
 from kdseg.settings import TrainSettings
 
 _MOST = 8

@@ -14,8 +14,8 @@ from common.runs.folder import Run
 from common.runs.records import Weights
 from common.teacher import Teacher
 from kdseg.domains.images import ValueRange
-from kdseg.networks import Renormalized
 from kdseg.restore import load_network, trained_normalization
+from kdseg.segmentation_network import Renormalized
 from kdseg.tiles import Tiling, flipped, predict_tiles
 
 

@@ -15,7 +15,8 @@ from common.runs.weights import choose_weights, load_weights
 from common.teacher import Combination, Teacher
 from kdseg.domains.datamodule import SegmentationData
 from kdseg.domains.dataset import IMAGENET_MEAN, IMAGENET_STD, Loading
-from kdseg.networks import Renormalized, SegmentationNetwork, create_network
+from kdseg.networks import create_network
+from kdseg.segmentation_network import Renormalized, SegmentationNetwork
 from kdseg.settings import NetworkSettings, TrainSettings
 
 

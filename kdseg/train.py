@@ -47,10 +47,10 @@ from kdseg.domains.held_out import write_images
 from kdseg.identity import identify
 from kdseg.measure import measure, validated_temperature
 from kdseg.module import SegmentationModule
-from kdseg.networks import check_sizes
 from kdseg.records import items, print_scores, rows, score_row
 from kdseg.restore import build_network, load_teacher
 from kdseg.resume import StateKeeping, restore_module
+from kdseg.segmentation_network import check_sizes
 from kdseg.settings import TrainSettings
 from kdseg.trainer import make_trainer, quiet_lightning, trainer_arguments
 

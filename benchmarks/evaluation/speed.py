@@ -33,7 +33,8 @@ from kdseg.domains.sample import IGNORE
 from kdseg.measure import evenly, measure
 from kdseg.measures import Corrupting
 from kdseg.metrics import batch_confusion
-from kdseg.networks import SegmentationNetwork, create_network
+from kdseg.networks import create_network
+from kdseg.segmentation_network import SegmentationNetwork
 
 RESULTS = Path(__file__).parent / "results" / "speed.json"
 MOST, SEVERITIES = 32, (1, 3, 5)

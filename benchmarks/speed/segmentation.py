@@ -29,7 +29,8 @@ from common.method import make_distillation
 from common.teacher import Teacher
 from kdseg.configured import make_optimizer
 from kdseg.module import SegmentationModule
-from kdseg.networks import SegmentationNetwork, create_network
+from kdseg.networks import create_network
+from kdseg.segmentation_network import SegmentationNetwork
 
 Batch = dict[str, Tensor]
 

@@ -26,8 +26,9 @@ from kdseg.domains.folder import FolderData
 from kdseg.domains.images import read_image
 from kdseg.domains.masks import read_mask
 from kdseg.domains.presets import preset
-from kdseg.networks import SegmentationNetwork, create_network
+from kdseg.networks import create_network
 from kdseg.restore import load_network
+from kdseg.segmentation_network import SegmentationNetwork
 
 Call = Callable[..., Any]
 BANDS = 5

@@ -19,8 +19,8 @@ from common.runs.folder import Run
 from common.runs.weights import load_weights, weights_path
 from kdseg import SegmentationModule, create_network
 from kdseg.export import save_run, save_stock
-from kdseg.networks import SegmentationNetwork
 from kdseg.restore import load_network
+from kdseg.segmentation_network import SegmentationNetwork
 from kdseg.train import main as train
 
 ALONE = """

@@ -12,7 +12,7 @@ from common.errors import InputError
 from common.runs.folder import Run
 from kdseg import SegmentationModule, create_network
 from kdseg.learning_rate import LearningRate
-from kdseg.networks import SegmentationNetwork
+from kdseg.segmentation_network import SegmentationNetwork
 from kdseg.train import main as train
 from tests.kdseg import test_module
 from tests.kdseg.test_module import fit

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from common.errors import InputError
-from kdseg.networks import SegmentationNetwork, create_network, pad_to_multiple
+from kdseg.networks import create_network
+from kdseg.segmentation_network import SegmentationNetwork, pad_to_multiple
 
 ARCHITECTURES = sorted(smp.MODEL_ARCHITECTURES_MAPPING)
 # Those whose head works on a coarser grid and then upsamples.
