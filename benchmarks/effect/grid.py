@@ -83,7 +83,7 @@ def overrides(grid: Grid, cell: Cell, runs: Path, nuclei: Path | None) -> list[s
         sources = [stain for stain in STAINS if stain != cell.target]
         others = [f"[{','.join(one for one in sources if one != left_out)}]" for left_out in sources]
         return [*given, "method=erm", *(one.format(others=others) for one in grid.teachers[cell.method].overrides)]
-    names = grid.asked.get(cell.method, [name for name in grid.teachers if name == "teacher"])
+    names = grid.teachers_of(cell.method)
     asked = [str(folder(runs, grid, Cell(cell.target, name, grid.teachers[name].seed))) for name in names]
     teacher = [f"teacher={asked[0] if len(asked) == 1 else '[' + ','.join(asked) + ']'}"] if asked else []
     return [*given, *AVERAGING, *grid.methods[cell.method], f"method.name={cell.method}", *teacher]
@@ -123,23 +123,28 @@ def archive(name: str, target: str) -> Path:
     return RESULTS / name / f"{target}.tar.xz"
 
 
-def run_missing(
-    console: Console, name: str, runs: Path, nuclei: Path | None, processes: int, targets: Sequence[str]
-) -> None:
-    """Run what is not finished, teachers first, side by side on one thread each."""
-    os.environ["OMP_NUM_THREADS"] = "1"
-    grid = GRIDS[name]
-    if nuclei is not None and any(grid.thins(target) for target in targets):
-        thinned(nuclei, runs)
+def missing(grid: Grid, runs: Path, targets: Sequence[str], methods: Sequence[str]) -> tuple[list[Cell], list[Cell]]:
+    """Cells that are not finished: teachers that students of the second list ask, and these."""
 
     def unfinished(cells: Sequence[Cell]) -> list[Cell]:
         return [cell for cell in cells if not Run(folder(runs, grid, cell)).finished]
 
-    wanted = {cell.target for cell in unfinished(grid.cells())} & set(targets)
-    for cells in (grid.teacher_cells(), grid.cells()):
-        missing = unfinished([cell for cell in cells if cell.target in wanted])
+    students = unfinished([cell for cell in grid.cells() if cell.target in targets and cell.method in methods])
+    asked = {(cell.target, name) for cell in students for name in grid.teachers_of(cell.method)}
+    return unfinished([cell for cell in grid.teacher_cells() if (cell.target, cell.method) in asked]), students
+
+
+def run_missing(
+    console: Console, name: str, runs: Path, nuclei: Path | None, processes: int, both: tuple[list[Cell], list[Cell]]
+) -> None:
+    """Run cells, teachers first, side by side on one thread each."""
+    os.environ["OMP_NUM_THREADS"] = "1"
+    grid = GRIDS[name]
+    if nuclei is not None and any(grid.thins(cell.target) for cell in both[1]):
+        thinned(nuclei, runs)
+    for cells in both:
         with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-            jobs = [pool.submit(run_cell, name, cell, runs, nuclei) for cell in missing]
+            jobs = [pool.submit(run_cell, name, cell, runs, nuclei) for cell in cells]
             try:
                 for job in track(as_completed(jobs), "cells", total=len(jobs), console=console):
                     job.result()
@@ -219,20 +224,22 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs/effect"))
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--targets", nargs="+", help="train for these only (default: all)")
+    parser.add_argument("--methods", nargs="+", help="train these only (default: all)")
     parser.add_argument("--collect", action="store_true", help="train nothing")
     options = parser.parse_args()
-    runs = options.runs.resolve()
-    targets = options.targets or GRIDS[options.grid].targets
-    if unknown := set(targets) - set(GRIDS[options.grid].targets):
-        parser.error(f"--targets: {', '.join(sorted(unknown))}; there are {', '.join(GRIDS[options.grid].targets)}")
-    for target in GRIDS[options.grid].targets:
+    runs, grid = options.runs.resolve(), GRIDS[options.grid]
+    for given, known, what in ((options.targets, grid.targets, "targets"), (options.methods, grid.methods, "methods")):
+        if unknown := set(given or ()) - set(known):
+            parser.error(f"--{what}: {', '.join(sorted(unknown))}; there are {', '.join(known)}")
+    for target in grid.targets:
         keeping.unpack(archive(options.grid, target), runs)
     if not options.collect:
-        if options.nuclei is None and set(STAINS) & set(GRIDS[options.grid].targets):
+        if options.nuclei is None and set(STAINS) & set(grid.targets):
             parser.error("--nuclei is missing: the folder of the whole nuclei set")
         nuclei = None if options.nuclei is None else options.nuclei.resolve()
         started = time.perf_counter()
-        run_missing(Console(), options.grid, runs, nuclei, options.processes, targets)
+        cells = missing(grid, runs, options.targets or grid.targets, options.methods or list(grid.methods))
+        run_missing(Console(), options.grid, runs, nuclei, options.processes, cells)
         print(f"{time.perf_counter() - started:.0f} s")
     collect(options.grid, runs)
 

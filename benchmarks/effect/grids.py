@@ -105,6 +105,10 @@ class Grid:
             for method in self.methods
         ]
 
+    def teachers_of(self, method: str) -> Sequence[str]:
+        """Names of the teachers a method asks."""
+        return self.asked.get(method, [name for name in self.teachers if name == "teacher"])
+
     def teacher_cells(self) -> list[Cell]:
         """What is trained before them."""
         return [Cell(target, name, one.seed) for target in self.targets for name, one in self.teachers.items()]
@@ -225,9 +229,9 @@ GRIDS: Mapping[str, Grid] = {
     "nuclei_invert": _nuclei(
         "colour_invert",
         {
-            **_plain("erm", "label_smoothing", "cs_kd", "sd_dropout", "kd", "kddg", "kddg_teacher", "kddg_softened"),
-            **_plain("kddg_sdd"),
+            **_plain("erm", "kd", "kddg", "sd_dropout", "kddg_sdd"),
             "wakd": _WAKD,
+            **_plain("label_smoothing", "cs_kd", "kddg_teacher", "kddg_softened"),
             **dict.fromkeys(("kd_equal", "kd_ensemble"), ("method=kd",)),
             "kd_complementary": ("method=kd", "teacher_domains=unseen"),
         },
@@ -260,7 +264,7 @@ GRIDS: Mapping[str, Grid] = {
     ),
     "pilot": Grid(
         "kdrl",
-        ("coinrun", "fruitbot", "bigfish", "chaser", "leaper", "jumper", "maze", "miner"),
+        ("miner", "starpilot", "chaser", "coinrun", "fruitbot", "leaper", "jumper", "bigfish", "maze"),
         {"small": ("method=erm",), "pooled": ("method=erm", "network.pooled=true")},
         1,
         (

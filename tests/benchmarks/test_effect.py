@@ -87,20 +87,26 @@ def test_a_grid_runs_resumes_and_is_collected(
     counts = items["confusion|generated|unseen"].sum(axis=(0, 2))
     wanted = max(counts) / counts.sum() / sum(counts > 0)
     assert described["nothing found"]["generated"] == pytest.approx(wanted, abs=1e-4)
-    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("record.jsonl")}
-    benchmark.run_missing(benchmark.Console(quiet=True), "core", tmp_path, None, 1, tiny.targets)
-    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("record.jsonl")} == before
+    assert benchmark.missing(tiny, tmp_path, tiny.targets, ["erm", "kd"]) == ([], [])
 
     # Elsewhere, where nothing but the results is.
     elsewhere = tmp_path / "elsewhere"
     unpacked = keeping.unpack(benchmark.archive("core", "generated"), elsewhere)
     assert {path.name for path in unpacked} == {"erm-0", "kd-0"}
-    benchmark.run_missing(benchmark.Console(quiet=True), "core", elsewhere, None, 1, tiny.targets)
-    assert not (elsewhere / "teachers").exists()
+    assert benchmark.missing(tiny, elsewhere, tiny.targets, ["erm", "kd"]) == ([], [])
     benchmark.collect("core", elsewhere)
     assert (tmp_path / "results" / "core_averaged.csv").read_text() == compared
     assert [json.loads(line) for line in (tmp_path / "results" / "core.jsonl").read_text().splitlines()] == rows
     assert keeping.unpack(benchmark.archive("core", "generated"), elsewhere) == []
+
+
+def test_teachers_are_trained_for_those_who_ask_them(tmp_path: Path) -> None:
+    grid = GRIDS["nuclei_invert"]
+    teachers, students = benchmark.missing(grid, tmp_path, ["fluorescence"], ["erm", "kd"])
+    assert teachers == [Cell("fluorescence", "large-0", TEACHER_SEED)]
+    assert len(students) == 10 and {cell.method for cell in students} == {"erm", "kd"}
+    assert benchmark.missing(grid, tmp_path, ["fluorescence"], ["erm"])[0] == []
+    assert len(benchmark.missing(grid, tmp_path, grid.targets, list(grid.methods))[0]) == 28
 
 
 def test_the_rule_by_hand() -> None:
