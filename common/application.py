@@ -1,16 +1,17 @@
 """Command-line programs on Hydra: typed settings in, one line of error out."""
 
+import contextlib
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from common.chain import FULL_ERROR, full_errors
@@ -62,7 +63,6 @@ def run(
     composed = False
     sweep = _Sweep()
 
-    @hydra.main(version_base="1.3", config_path=str(config_directory()), config_name=config_name)
     def program(config: DictConfig) -> None:
         nonlocal composed
         composed = True
@@ -87,13 +87,52 @@ def run(
     with full_errors(), one_line_errors(show_trace, foreseen):
         sys.argv[1:] = prepared(sys.argv[1:], texts_of(settings, parts or {}))
         try:
-            program()
+            _on_hydra(config_name, program)
         except ValueError as error:
             # Hydra's own, for such as method=null.
             raise error if composed else InputError(str(error)) from error
     if sweep.failed:
         print(f"{len(sweep.failed)} of {sweep.jobs} jobs failed; the same sweep runs those alone", file=sys.stderr)
         sys.exit(sweep.failed[0])
+
+
+def _on_hydra(config_name: str, program: Callable[[DictConfig], None]) -> None:
+    """Call the program with the configuration that the command line asks for, once or, in a sweep, many times.
+
+    Hydra's own way composes it twice, to see whether it is a sweep. It is left to Hydra where that has more to do (its
+    flags and settings, a sweep), or knows better what to say (a mistake).
+    """
+    directory, arguments = str(config_directory()), sys.argv[1:]
+    if not any(argument.lstrip("+~").startswith(("-", "hydra")) for argument in arguments):
+        with hydra.initialize_config_dir(directory, version_base="1.3"):
+            config = _of_one_run(config_name, arguments)
+            if config is not None:
+                with _as_job(config):
+                    program(config)
+                return
+    hydra.main(version_base="1.3", config_path=directory, config_name=config_name)(program)()
+
+
+def _of_one_run(config_name: str, arguments: list[str]) -> DictConfig | None:
+    try:
+        config = hydra.compose(config_name, arguments, return_hydra_config=True)
+    except (HydraException, OmegaConfBaseException, ValueError):
+        return None
+    return None if config.hydra.mode == RunMode.MULTIRUN else config
+
+
+@contextlib.contextmanager
+def _as_job(config: DictConfig) -> Iterator[None]:
+    """Let ``HydraConfig`` tell of this configuration, as in a job of Hydra's, and leave the program its own part."""
+    told = HydraConfig.instance()
+    before = told.cfg
+    told.set_config(config)
+    with open_dict(config):
+        del config["hydra"]
+    try:
+        yield
+    finally:
+        told.cfg = before
 
 
 class _Sweep:

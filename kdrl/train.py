@@ -3,164 +3,54 @@
 import copy
 import dataclasses
 import functools
-import inspect
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import torch
-from gymnasium import spaces
 from rich.console import Console
-from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger
-from stable_baselines3.common.vec_env import VecEnv, VecMonitor, VecNormalize
 from torch import nn
 
 from common.application import run as run_application
 from common.augkd import Domain
 from common.augkd.program import augkd_term, prepare_term, sample_items
-from common.averaging import Averager, make_averager
-from common.configuration import Choices, build, check_arguments
-from common.device import memory_bytes, pick_device
-from common.distillation import Distillation
+from common.averaging import make_averager
 from common.errors import InputError, NonFiniteLossError
-from common.method import METHOD_PARTS, make_distillation, teacher_paths
+from common.method import METHOD_PARTS
 from common.runs import lifecycle
 from common.runs.folder import Run
 from common.runs.identity import Identity, digest
 from common.runs.keeper import Keeper
 from common.runs.records import AVERAGED, LAST, Judged, Record
 from common.runs.selection import Selection
+from common.runs.training import Outcome, Training
 from common.runs.weights import save_weights, weights_path
-from common.teacher import Teacher
 from common.terms import AuGKD
 from common.text import clipped, visible
 from common.watch import seen_or_not
 from kdrl.anchors import student_domain
 from kdrl.callbacks import LearningCurve, LevelValidation, ProgressBar, WatchWriter
-from kdrl.drivers import Driver
+from kdrl.configured import (
+    configured_driver,
+    configured_method,
+    make_env,
+    make_model,
+    ppo_arguments,
+    without_validation,
+)
 from kdrl.episodes import measure, play_part
 from kdrl.film import moments, thumbnails
 from kdrl.identity import identify
 from kdrl.levels import UnseenLevels, levels_seen
 from kdrl.networks import PolicyLogits
-from kdrl.ppo import DistilledPPO
 from kdrl.procgen_game import ProcgenSettings
 from kdrl.records import items, print_returns, rows, score_row
-from kdrl.restore import load_teacher
 from kdrl.resume import StateKeeping, restore
 from kdrl.settings import TrainSettings
 
-DRIVERS: Choices = {"kdrl.drivers.Driver": Driver}
-# Set by DistilledPPO's caller, not by configuration.
-RESERVED = (
-    *("policy", "env", "policy_kwargs", "seed", "device", "tensorboard_log", "verbose"),
-    *("distillation", "driver", "averaging"),
-)
 
-
-def ppo_arguments(settings: TrainSettings) -> dict[str, Any]:
-    """Arguments of PPO as configured, its defaults included.
-
-    Raises:
-        InputError: an unknown argument, a wrong type or size, or one that cannot be set.
-    """
-    given = check_arguments(DistilledPPO, settings.ppo, "ppo", RESERVED)
-    arguments = {name: parameter.default for name, parameter in inspect.signature(PPO).parameters.items()} | given
-    rollout, batch = settings.env.num_envs * arguments["n_steps"], arguments["batch_size"]
-    if rollout % batch:
-        raise InputError(
-            f"ppo.batch_size={batch} does not divide a rollout of {rollout} transitions "
-            f"(env.num_envs x ppo.n_steps); choose a divisor"
-        )
-    return {name: value for name, value in arguments.items() if name not in RESERVED and not name.startswith("_")}
-
-
-def _check_memory(arguments: Mapping[str, Any], venv: VecEnv) -> None:
-    """Raise where a rollout, of observations and some numbers, is more than this machine's memory."""
-    seen, steps = venv.observation_space, arguments["n_steps"]
-    assert isinstance(seen, spaces.Box)
-    transition = int(np.prod(seen.shape)) * seen.dtype.itemsize + 64
-    needed, there = venv.num_envs * steps * transition / 2**30, memory_bytes() / 2**30
-    if needed > there:
-        raise InputError(
-            f"ppo.n_steps={steps} with env.num_envs={venv.num_envs} needs {needed:,.0f} GiB for a rollout, and this"
-            f" machine has {there:.0f}; take fewer"
-        )
-
-
-def make_env(settings: TrainSettings) -> VecEnv:
-    """The training environment: episode statistics, then optionally normalised rewards.
-
-    Raises:
-        InputError: a game that cannot be made.
-    """
-    venv: VecEnv = VecMonitor(settings.env.training_venv(settings.seed))
-    if settings.normalize_reward:
-        venv = VecNormalize(venv, norm_obs=False, gamma=ppo_arguments(settings)["gamma"])
-    return venv
-
-
-def make_model(
-    settings: TrainSettings,
-    venv: VecEnv,
-    distillation: Distillation,
-    driver: Driver | None = None,
-    averaging: Averager | None = None,
-) -> DistilledPPO:
-    """PPO as configured.
-
-    Raises:
-        InputError: an unknown PPO argument or a wrong type, or a distillation PPO cannot serve.
-    """
-    network, arguments = settings.network.kwargs, ppo_arguments(settings)
-    settings.network.check(venv.observation_space)
-    _check_memory(arguments, venv)
-    try:
-        return DistilledPPO(
-            settings.network.policy_class,
-            venv,
-            policy_kwargs=network,
-            seed=settings.seed,
-            device=pick_device(settings.device),
-            distillation=distillation,
-            driver=driver,
-            averaging=averaging,
-            **arguments,
-        )
-    except InputError:
-        raise
-    except (AssertionError, TypeError, ValueError) as error:
-        raise InputError(f"ppo: {' '.join(str(error).split())}") from error
-
-
-def configured_driver(settings: TrainSettings) -> Driver:
-    """Who acts.
-
-    Raises:
-        InputError: a driver that cannot be used.
-    """
-    driver: Driver = build(settings.driver, "driver", DRIVERS)
-    return driver
-
-
-def configured_method(settings: TrainSettings) -> tuple[Distillation, list[str]]:
-    """The configured method and the folders of the teachers it uses.
-
-    Raises:
-        InputError: a method, term or teacher that cannot be used.
-    """
-    paths = teacher_paths(settings.teacher)
-    teacher: Teacher | None = None
-    if paths:
-        game, weights, combine = settings.env.game, settings.teacher_weights, settings.teacher_combine
-        unfinished, device, shares = settings.unfinished, settings.device, settings.teacher_shares
-        teacher = load_teacher(paths, game, weights, combine, unfinished, device, shares)
-    return make_distillation(settings.method, teacher, paths)
-
-
-class PolicyTraining(lifecycle.Training):
+class PolicyTraining(Training):
     """What is particular to training a policy.
 
     Args:
@@ -177,9 +67,9 @@ class PolicyTraining(lifecycle.Training):
         self.parts = settings.env.parts(settings.evaluation.looks)
         self.ppo = ppo_arguments(settings)
         self.driver = configured_driver(settings)
-        without_validation = _without_validation(settings)
-        averaging = make_averager(settings.averaging, without_validation)
-        Selection(settings.selection).check(without_validation)
+        lacking = without_validation(settings)
+        averaging = make_averager(settings.averaging, lacking)
+        Selection(settings.selection).check(lacking)
         self.averaging_from = None if averaging is None else averaging.start
         self.distillation, paths = configured_method(settings)
         self.teachers = [Run(path) for path in paths]
@@ -214,7 +104,7 @@ class PolicyTraining(lifecycle.Training):
         self.venv.close()
 
     def identity(self) -> Identity:
-        """See :class:`common.runs.lifecycle.Training`."""
+        """See :class:`common.runs.training.Training`."""
         return identify(self.settings, self.ppo, self.driver, self.model.averaging, self.teachers)
 
     def describe(self, run: Run) -> None:
@@ -234,7 +124,7 @@ class PolicyTraining(lifecycle.Training):
             )
 
     def row(self, judged: Judged, metric: str, value: float) -> Record:
-        """See :class:`common.runs.lifecycle.Training`."""
+        """See :class:`common.runs.training.Training`."""
         seen = dataclasses.replace(self.parts[0], split="progress")
         return score_row(self.settings, seen, metric, value, 0, judged)
 
@@ -256,7 +146,7 @@ class PolicyTraining(lifecycle.Training):
         model.set_distillation(method)  # an archive is to hold what was prepared
 
     def fit(self, keeper: Keeper) -> int:
-        """See :class:`common.runs.lifecycle.Training`."""
+        """See :class:`common.runs.training.Training`."""
         settings, model, run = self.settings, self.model, keeper.run
         model.set_logger(Logger(str(run.path), [WatchWriter(keeper.watch)]))
         self.console.print(
@@ -297,14 +187,14 @@ class PolicyTraining(lifecycle.Training):
         return bool(PolicyLogits(self.model.policy)(observations).isfinite().all())
 
     def networks(self) -> dict[str, nn.Module]:
-        """See :class:`common.runs.lifecycle.Training`."""
+        """See :class:`common.runs.training.Training`."""
         found: dict[str, nn.Module] = {LAST: self.model.policy}
         if self.model.averaging is not None and self.model.averaging.begun:
             found[AVERAGED] = self.model.averaged_policy()
         return found
 
     def copied(self) -> nn.Module:
-        """See :class:`common.runs.lifecycle.Training`."""
+        """See :class:`common.runs.training.Training`."""
         # That of the latest minibatch has a graph, which cannot be copied.
         self.model.policy.action_dist.distribution = None  # type: ignore[assignment]
         return copy.deepcopy(self.model.policy).eval()
@@ -322,8 +212,8 @@ class PolicyTraining(lifecycle.Training):
                 return
             keeper.watch.film(f"test/{seen_or_not(part.seen)}/{part.domain(env.game)}", frames, keeper.status.steps)
 
-    def test(self, networks: Mapping[str, nn.Module], keeper: Keeper) -> lifecycle.Outcome:
-        """See :class:`common.runs.lifecycle.Training`."""
+    def test(self, networks: Mapping[str, nn.Module], keeper: Keeper) -> Outcome:
+        """See :class:`common.runs.training.Training`."""
         settings = self.settings
         game, evaluation = settings.env.game, settings.evaluation
         arrays: dict[str, Any] = {}
@@ -336,7 +226,7 @@ class PolicyTraining(lifecycle.Training):
                 found += rows(settings, part, played.returns, keeper.judged(selection))
             print_returns(self.console, game, measured, selection)
         arrays |= sample_items(keeper.run, self.parts[0].domain(game))
-        return lifecycle.Outcome(found, arrays)
+        return Outcome(found, arrays)
 
 
 def train(settings: TrainSettings) -> None:
@@ -354,14 +244,6 @@ def train(settings: TrainSettings) -> None:
         lifecycle.train(program)
     finally:
         program.close()
-
-
-def _without_validation(settings: TrainSettings) -> str | None:
-    """What keeps a run from playing validation levels along the way, if anything."""
-    every, steps = settings.evaluation.every, settings.total_timesteps
-    if not settings.env.scores(0.0):
-        return f"env.return_range=null of {settings.env.game}"
-    return None if 0 < every <= steps else f"a run of {steps} steps with evaluation.every={every}"
 
 
 def main() -> None:

@@ -13,11 +13,10 @@ from torch import nn
 from common.application import run as run_application
 from common.augkd import Domain
 from common.augkd.program import augkd_term, prepare_term, sample_items
-from common.averaging import Averager, make_averager
-from common.distillation import Distillation
+from common.averaging import make_averager
 from common.errors import NonFiniteLossError
 from common.evaluation.segmentation import mean_iou
-from common.method import METHOD_PARTS, make_distillation, teacher_paths
+from common.method import METHOD_PARTS
 from common.processes import is_first_process
 from common.runs import lifecycle
 from common.runs.folder import Run
@@ -25,60 +24,33 @@ from common.runs.identity import Identity
 from common.runs.keeper import Keeper
 from common.runs.records import AVERAGED, LAST, Judged, Record
 from common.runs.selection import Selection
+from common.runs.training import Outcome, Training
 from common.runs.weights import weights_path
-from common.teacher import CrossFittedTeacher, Teacher
 from common.terms import AuGKD
 from kdseg.anchors import student_domain
 from kdseg.callbacks import LearningCurve, all_finite, show_examples
 from kdseg.configured import (
     DATA_PARTS,
+    configured_method,
     make_data,
-    make_learning_rate,
-    make_loss,
-    make_optimizer,
+    make_module,
     source_domains,
     with_normalization,
+    without_validation,
 )
-from kdseg.domains.datamodule import Part, SegmentationData
+from kdseg.domains.datamodule import Part
 from kdseg.domains.draws import check_shares
 from kdseg.domains.findings import write_findings
-from kdseg.domains.folds import check_folds, unseen_by
 from kdseg.domains.held_out import write_images
 from kdseg.identity import identify
 from kdseg.measure import measure, validated_temperature
-from kdseg.module import SegmentationModule
 from kdseg.records import items, print_scores, rows, score_row
-from kdseg.restore import build_network, load_teacher
 from kdseg.resume import StateKeeping, restore_module
-from kdseg.segmentation_network import check_sizes
 from kdseg.settings import TrainSettings
 from kdseg.trainer import make_trainer, quiet_lightning, trainer_arguments
 
 
-def configured_method(
-    settings: TrainSettings, data: SegmentationData, console: Console
-) -> tuple[Distillation, list[str]]:
-    """The configured method and the folders of the teachers it uses.
-
-    Raises:
-        InputError: a method, term or teacher that cannot be used.
-    """
-    paths = teacher_paths(settings.teacher)
-    teacher: Teacher | None = None
-    if paths:
-        weights, combine = settings.teacher_weights, settings.teacher_combine
-        teacher, notes = load_teacher(paths, data, weights, combine, settings.unfinished, settings.teacher_shares)
-        for note in notes:
-            console.print(f"warning: {note}", style="yellow", markup=False)
-    distillation, used = make_distillation(settings.method, teacher, paths)
-    if isinstance(distillation.teacher, CrossFittedTeacher):
-        distillation.teacher.folds = check_folds(used, data.train_dataset.domains)
-    elif settings.teacher_domains == "unseen" and distillation.teacher is not None:
-        distillation.teacher.answering = unseen_by(used, data.train_dataset.domains)
-    return distillation, used
-
-
-class SegmentationTraining(lifecycle.Training):
+class SegmentationTraining(Training):
     """What is particular to training a segmentation network.
 
     Args:
@@ -99,9 +71,9 @@ class SegmentationTraining(lifecycle.Training):
         settings.classes, settings.in_channels = list(self.data.class_names), self.data.in_channels
         if "sources" in settings.data:  # "all others" would be other domains once the run is judged on another target
             settings.data["sources"] = list(self.data.source_names)
-        without_validation = _without_validation(settings, self.data)
-        averaging = make_averager(settings.averaging, without_validation)
-        Selection(settings.selection).check(without_validation)
+        lacking = without_validation(settings, self.data)
+        averaging = make_averager(settings.averaging, lacking)
+        Selection(settings.selection).check(lacking)
         self.averaging_from = None if averaging is None else averaging.start
         self.distillation, paths = configured_method(settings, self.data, console)
         self.teachers = [Run(path) for path in paths]
@@ -116,11 +88,11 @@ class SegmentationTraining(lifecycle.Training):
         check_shares(self.data.loading.batch_size, trainer.world_size)
         self.device = trainer.strategy.root_device
         self.parts = [*self.data.validation_parts, self.data.test_parts[0]]
-        self.module = _make_module(settings, self.data, self.distillation, averaging)
+        self.module = make_module(settings, self.data, self.distillation, averaging)
         self.anchored = augkd_term(self.distillation, self.module.network, self.own_domain, settings.anchor)
 
     def identity(self) -> Identity:
-        """See :class:`common.runs.lifecycle.Training`."""
+        """See :class:`common.runs.training.Training`."""
         return identify(self.settings, self.data, self.module.averaging, self.teachers)
 
     def describe(self, run: Run) -> None:
@@ -145,7 +117,7 @@ class SegmentationTraining(lifecycle.Training):
             )
 
     def row(self, judged: Judged, metric: str, value: float) -> Record:
-        """See :class:`common.runs.lifecycle.Training`."""
+        """See :class:`common.runs.training.Training`."""
         settings, data = self.settings, self.data
         own = Part(", ".join(data.source_names), True, data.train_dataset)
         return score_row(settings, data, own, "progress", metric, value, judged)
@@ -163,7 +135,7 @@ class SegmentationTraining(lifecycle.Training):
         prepare_term(self.anchored, self.distillation, network, domain, self.settings, keeper, self.console, row)
 
     def fit(self, keeper: Keeper) -> int:
-        """See :class:`common.runs.lifecycle.Training`."""
+        """See :class:`common.runs.training.Training`."""
         data, module, position = self.data, self.module, {"epoch": 0, "batches": 0}
         self.console.print(
             f"training {self.distillation.name} into {keeper.run.path}\n{data.summary()}", markup=False, soft_wrap=True
@@ -196,14 +168,14 @@ class SegmentationTraining(lifecycle.Training):
         return trainer.global_step
 
     def networks(self) -> dict[str, nn.Module]:
-        """See :class:`common.runs.lifecycle.Training`."""
+        """See :class:`common.runs.training.Training`."""
         found: dict[str, nn.Module] = {LAST: self.module.network}
         if self.module.averaging is not None and self.module.averaging.begun:
             found[AVERAGED] = self.module.averaged_network()
         return found
 
     def copied(self) -> nn.Module:
-        """See :class:`common.runs.lifecycle.Training`."""
+        """See :class:`common.runs.training.Training`."""
         return copy.deepcopy(self.module.network).eval()
 
     def show(self, networks: Mapping[str, nn.Module], keeper: Keeper) -> None:
@@ -211,8 +183,8 @@ class SegmentationTraining(lifecycle.Training):
         data, steps = self.data, keeper.status.steps
         show_examples(keeper.watch, "test", networks[LAST], data.test_parts, data.num_classes, steps)
 
-    def test(self, networks: Mapping[str, nn.Module], keeper: Keeper) -> lifecycle.Outcome:
-        """See :class:`common.runs.lifecycle.Training`."""
+    def test(self, networks: Mapping[str, nn.Module], keeper: Keeper) -> Outcome:
+        """See :class:`common.runs.training.Training`."""
         data, settings = self.data, self.settings
         device = next(networks[LAST].parameters()).device
         arrays: dict[str, Any] = {}
@@ -236,7 +208,7 @@ class SegmentationTraining(lifecycle.Training):
                 found += rows(settings, data, result, "test", judged)
             print_scores(self.console, data, tested, selection)
         arrays |= sample_items(keeper.run, ", ".join(data.source_names))
-        return lifecycle.Outcome([*held_out, *found], arrays)
+        return Outcome([*held_out, *found], arrays)
 
 
 def train(settings: TrainSettings) -> None:
@@ -251,47 +223,6 @@ def train(settings: TrainSettings) -> None:
     quiet_lightning()
     lifecycle.check_early(settings.run_dir)
     lifecycle.train(SegmentationTraining(settings, Console(quiet=not is_first_process())))
-
-
-def _make_module(
-    settings: TrainSettings, data: SegmentationData, distillation: Distillation, averaging: Averager | None
-) -> SegmentationModule:
-    """The module, after whatever an optimiser or a network refuses: before anything is written."""
-    module = SegmentationModule(
-        build_network(settings.network, data.num_classes, in_channels=data.in_channels),
-        data.num_classes,
-        distillation,
-        make_optimizer(settings.optimizer),
-        settings.channels_last,
-        [part.domain for part in data.validation_parts],
-        averaging,
-        [data.target_name],
-        make_loss(settings.loss),
-        make_learning_rate(settings.learning_rate),
-    )
-    module.make_batches = data.whole_batches
-    module.configure_optimizers()
-    check_sizes(module.network, _image_sizes(data))
-    return module
-
-
-def _without_validation(settings: TrainSettings, data: SegmentationData) -> str | None:
-    """What keeps a run from validating on source domains along the way, if anything."""
-    every, steps = settings.evaluation.every, settings.trainer.max_steps
-    if not 0 < every <= steps:
-        return f"a run of {steps} steps with evaluation.every={every}"
-    if getattr(settings.trainer, "limit_val_batches", 1) == 0:
-        return "a run with trainer.limit_val_batches=0"
-    return None if data.validation_parts else "a run without validation images (see data.validation_fraction)"
-
-
-def _image_sizes(data: SegmentationData) -> list[tuple[int, int]]:
-    """Height and width of what is trained on, and the lowest and narrowest of what is judged on."""
-    crop = data.loading.crop_size
-    seen = data.train_dataset.items if crop is None else []
-    judged = (item for part in (*data.validation_parts, *data.test_parts) for item in part.dataset.items)
-    sizes = {(item.height, item.width) for item in (*seen, *judged)}
-    return [*([] if crop is None else [(crop, crop)]), min(sizes), min(sizes, key=lambda size: size[::-1])]
 
 
 def main() -> None:

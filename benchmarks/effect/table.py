@@ -78,12 +78,14 @@ def conditions(name: str) -> list[str]:
     budget = " or ".join(f"{step:,}" for step in sorted(steps))
     longer = {row["steps"] for row in teachers.values()} - steps
     trained = f", trained for {' or '.join(f'{step:,}' for step in longer)} steps" if longer else ""
+    networks = [one for one in described.get("teachers", {}).get("teacher", ()) if one.startswith("network=")]
+    larger = f", a larger network (`{networks[0]}`)" if networks else ""
     return [
         f"{described['cells']} of {described['of']} cells, {budget} steps a run, on {described['device']}, "
         f"{described['date']}, torch {described['versions']['torch']}; one thread a run.",
         "",
-        f"The teacher of a target is plain training from another seed{trained}; its cost, on top, and its score on "
-        f"the unseen target: {taught}.",
+        f"The teacher of a target is plain training from another seed{larger}{trained}; its cost, on top, and its "
+        f"score on the unseen target: {taught}.",
     ]
 
 
@@ -123,6 +125,14 @@ def page() -> str:
             {
                 "purple_on_white": "Nuclei, unseen stain: purple on white (every third image of fluorescence)",
                 "generated": "CoinRun, unseen look: generated",
+            },
+        ),
+        *section(
+            "recipe",
+            "Settings of the recipe: a larger, pretrained teacher (mIoU)",
+            {
+                "purple_on_white": "Nuclei, unseen stain: purple on white (every third image of fluorescence)",
+                "purple_on_purple": "Nuclei, unseen stain: purple on purple (every third image of fluorescence)",
             },
         ),
         *section(

@@ -32,10 +32,10 @@ from common.configuration import check_settings
 from common.device import keep_freed_memory
 from common.method import make_distillation
 from common.teacher import Teacher
+from kdrl.configured import make_env, make_model
 from kdrl.networks import PolicyLogits
 from kdrl.ppo import DistilledPPO
 from kdrl.settings import TrainSettings
-from kdrl.train import make_env, make_model
 
 CONTESTANTS = ("stock", "exact", "erm", "kddg_sdd")
 

@@ -35,7 +35,7 @@ def changes(config: DictConfig) -> str:
 
     First the choices of config groups that are not the default, then values that differ from what those choices give
     by themselves. How it was asked for does not matter: neither the order of overrides nor those that repeat a
-    default. Only inside a job of :func:`hydra.main`.
+    default. Only while Hydra is initialised.
 
     Args:
         config: The job's configuration.

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 
 from common.application import one_line, one_line_errors, run
 from common.errors import AlreadyFinishedError, InputError, Interrupted, NonFiniteLossError
@@ -47,6 +48,23 @@ def test_the_task_gets_typed_settings(call: Call, tmp_path: Path) -> None:
     assert settings.run_dir == "runs/kdrl/maze/kddg-num_envs4-{hash}/seed7"
     assert settings.method["terms"]["kddg"]["temperature"] == settings.strength["temperature"] == 1.0
     assert list(tmp_path.iterdir()) == []  # Hydra keeps its hands off the folder
+
+
+def test_one_run_is_composed_once(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    composed = []
+    original = ConfigLoaderImpl.load_configuration
+
+    def load(*arguments: Any, **named: Any) -> Any:
+        composed.append(named["config_name"])
+        return original(*arguments, **named)
+
+    monkeypatch.setattr(ConfigLoaderImpl, "load_configuration", load)
+    seen: list[TrainSettings] = []
+    assert call(program(seen.append), "env=maze", "run_dir=runs/a").status == 0
+    assert composed == ["kdrl/train"]
+    # Hydra's own way, where there is more to it than one run: the same settings.
+    assert call(program(seen.append), "env=maze", "run_dir=runs/a", "hydra.verbose=false").status == 0
+    assert len(composed) > 2 and seen[0] == seen[1]
 
 
 @pytest.mark.parametrize(

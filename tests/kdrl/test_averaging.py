@@ -31,13 +31,13 @@ from common.runs.records import Record
 from common.terms import SDDropout
 from kdrl import DistilledPPO
 from kdrl.callbacks import LevelValidation
+from kdrl.configured import make_env
 from kdrl.episodes import play_part
 from kdrl.evaluate import main as evaluate
 from kdrl.extractors import policy_kwargs
 from kdrl.networks import PolicyLogits
 from kdrl.settings import TrainSettings
 from kdrl.train import main as train
-from kdrl.train import make_env
 
 Call = Callable[..., Any]
 KINDS = ("averaged", "last")

@@ -24,6 +24,7 @@ from common.runs.folder import Run, Status
 from common.runs.items import item_key
 from common.runs.records import Record
 from kdrl import DistilledPPO, ProcgenVecEnv
+from kdrl.configured import make_env
 from kdrl.episodes import play, play_part
 from kdrl.evaluate import main as evaluate
 from kdrl.extractors import policy_kwargs
@@ -31,7 +32,6 @@ from kdrl.networks import PolicyLogits
 from kdrl.restore import load_network, load_teacher
 from kdrl.settings import TrainSettings
 from kdrl.train import main as train
-from kdrl.train import make_env
 
 Call = Callable[..., Any]
 THEMED, GENERATED = "leaper/themed", "leaper/generated"
