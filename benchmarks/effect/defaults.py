@@ -93,13 +93,13 @@ DECISIONS = (
         ("strength",),
     ),
     Decision(
-        "Recipe, plain training: learning_rate.shape",
+        "Recipe: learning_rate.shape",
         "recipe/seg.yaml",
         "learning_rate.shape",
         "constant",
         {
-            "constant": Candidate("erm", "averaged"),
-            **{shape: Candidate(f"erm_{shape}", "averaged") for shape in ("cosine", "one_cycle")},
+            "constant": Candidate("erm"),
+            **{shape: Candidate(f"erm_{shape}") for shape in ("cosine", "one_cycle")},
         },
         ("recipe",),
     ),
@@ -108,7 +108,7 @@ DECISIONS = (
         "recipe/seg.yaml",
         "strength.kd",
         1.0,
-        {value: Candidate(f"kd_w{value}_t2.0", "averaged") for value in (0.3, 1.0, 3.0)},
+        {value: Candidate(f"kd_w{value}_t2.0") for value in (0.3, 1.0, 3.0)},
         ("recipe",),
     ),
     Decision(
@@ -116,7 +116,7 @@ DECISIONS = (
         "recipe/seg.yaml",
         "strength.temperature",
         2.0,
-        {value: Candidate(f"kd_w1.0_t{value}", "averaged") for value in (1.0, 2.0, 4.0)},
+        {value: Candidate(f"kd_w1.0_t{value}") for value in (1.0, 2.0, 4.0)},
         ("recipe",),
     ),
     Decision(
@@ -124,7 +124,7 @@ DECISIONS = (
         "recipe/seg.yaml",
         "teacher_view",
         "same",
-        {"same": Candidate("kd_w1.0_t2.0", "averaged"), "clean": Candidate("kd_clean", "averaged")},
+        {"same": Candidate("kd_w1.0_t2.0"), "clean": Candidate("kd_clean")},
         ("recipe",),
     ),
     Decision(

@@ -22,9 +22,10 @@ def comparison(rows: Rows, reference: str) -> list[str]:
     lines = [f"| method | seeds | seen | unseen | Δ to {reference} [95 %] | time |", "|---|--:|--:|--:|---|--:|"]
     for row in sorted(rows, key=lambda one: -float(one["unseen"])):
         name = f"**{row['method']}**" if row["method"] == reference else row["method"]
+        cost = f"{float(row['relative_cost']):.2f}" if row["relative_cost"] else ""  # of another setting
         lines.append(
             f"| {name} | {row['seeds']} | {percent(row['seen'])} | {percent(row['unseen'])} "
-            f"| {difference(row)} | {float(row['relative_cost']):.2f} |"
+            f"| {difference(row)} | {cost} |"
         )
     return lines
 
