@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from common.averaging import Averager, reestimate_batch_norm
 from common.errors import InputError
 from kdseg.domains.sample import IGNORE
-from kdseg.metrics import batch_confusion
+from kdseg.metrics import batch_confusion, no_confusion
 
 # Batches that BatchNorm's statistics are re-estimated from: each adds a mean over thousands of pixels.
 REESTIMATION_BATCHES = 100
@@ -43,11 +43,6 @@ def _images(make: MakeBatches) -> Iterator[Tensor]:
     # Nothing is read, and no worker started, before a network with BatchNorm asks.
     for batch in itertools.islice(make(), REESTIMATION_BATCHES):
         yield batch["image"]
-
-
-def no_confusion(num_classes: int, device: torch.device) -> Tensor:
-    """``int64 [C, C]`` of no pixel."""
-    return torch.zeros(num_classes, num_classes, dtype=torch.int64, device=device)
 
 
 class SourceValidation:

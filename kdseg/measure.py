@@ -1,7 +1,7 @@
 """What a network does on images of one domain: confusion matrices, calibration and a few pictures, in one pass."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -9,17 +9,18 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import track
-from torch import nn
+from torch import Tensor, nn
 
 from common.evaluation.calibration import Calibration, measure_calibration
+from common.evaluation.segmentation import mean_iou
 from common.evaluation.temperature import LogitSample
 from kdseg.domains.datamodule import Part, SegmentationData
 from kdseg.domains.sample import IGNORE
-from kdseg.metrics import batch_confusion
+from kdseg.metrics import batch_confusion, no_confusion
 
 PICTURES, UNSEEN_PICTURES = 4, 8
-# What a temperature is fitted on; more images make it no surer.
-_FITTED_ON = 48
+SOME = 48
+"""What a temperature is fitted on, and a teacher looked at; more images make neither any surer."""
 
 
 @dataclasses.dataclass
@@ -84,8 +85,22 @@ def measure(
 
 
 @torch.no_grad()
+def _of_validation(
+    network: nn.Module, data: SegmentationData, device: torch.device, most: int
+) -> Iterator[tuple[Part, int, Tensor, Tensor]]:
+    """Part, index, logits ``[C, H, W]`` and mask of some validation images of each domain that is trained on."""
+    training = network.training
+    network.to(device).eval()
+    for part in data.validation_parts:
+        for position in evenly(len(part.dataset), max(1, most // len(data.validation_parts))):
+            entry = part.dataset[position]
+            logits = network(entry["image"][None].to(device)).float()[0]
+            yield part, int(entry["index"]), logits, entry["mask"].to(device)
+    network.train(training)
+
+
 def validated_temperature(
-    network: nn.Module, data: SegmentationData, device: torch.device, most: int = _FITTED_ON
+    network: nn.Module, data: SegmentationData, device: torch.device, most: int = SOME
 ) -> float | None:
     """One temperature for a network, fitted on some validation images of each domain it was trained on.
 
@@ -99,17 +114,23 @@ def validated_temperature(
         ``None`` where there is no labelled validation image.
     """
     sample = LogitSample()
-    training = network.training
-    network.to(device).eval()
-    for part in data.validation_parts:
-        share = max(1, most // len(data.validation_parts))
-        for position in evenly(len(part.dataset), share):
-            entry = part.dataset[position]
-            mask = entry["mask"].to(device)
-            logits = network(entry["image"][None].to(device)).float()[0]
-            sample.add(logits, mask, mask != IGNORE, entry["index"])
-    network.train(training)
+    for _, index, logits, mask in _of_validation(network, data, device, most):
+        sample.add(logits, mask, mask != IGNORE, index)
     return sample.temperature()
+
+
+def glimpse(
+    network: nn.Module, data: SegmentationData, device: torch.device, most: int = SOME
+) -> dict[str, tuple[float, int]]:
+    """Source domain → mean IoU on some of its validation images, and how many; arguments as above.
+
+    Enough to see that a network is not what was meant: all of them can take as long as a training.
+    """
+    found: dict[str, tuple[Tensor, int]] = {}
+    for part, _, logits, mask in _of_validation(network, data, device, most):
+        confusion, count = found.get(part.domain, (no_confusion(data.num_classes, device), 0))
+        found[part.domain] = confusion + batch_confusion(logits[None], mask[None], data.num_classes)[0], count + 1
+    return {domain: (float(mean_iou(confusion.cpu().numpy())), count) for domain, (confusion, count) in found.items()}
 
 
 def evenly(count: int, most: int) -> Sequence[int]:

@@ -15,3 +15,8 @@ def batch_confusion(logits: Tensor, masks: Tensor, num_classes: int) -> Tensor:
         for prediction, mask in zip(predictions, masks, strict=True)
     ]
     return torch.stack(matrices).long()
+
+
+def no_confusion(num_classes: int, device: torch.device) -> Tensor:
+    """``int64 [C, C]`` of no pixel."""
+    return torch.zeros(num_classes, num_classes, dtype=torch.int64, device=device)

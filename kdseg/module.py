@@ -17,12 +17,12 @@ from common.evaluation.segmentation import mean_iou
 from common.teacher import Teacher
 from common.terms import Need
 from common.view import View
-from kdseg.averaging import MakeBatches, SourceValidation, no_confusion, training_images
+from kdseg.averaging import MakeBatches, SourceValidation, training_images
 from kdseg.domains.dataset import labels_of
 from kdseg.domains.sample import IGNORE
 from kdseg.learning_rate import LearningRate
 from kdseg.losses import TaskLoss
-from kdseg.metrics import batch_confusion
+from kdseg.metrics import batch_confusion, no_confusion
 from kdseg.segmentation_network import Pixels, SegmentationNetwork, pad_to_multiple
 
 # Side of the images that shapes are learnt from. Large enough for every architecture: PAN pools 1/16

@@ -15,7 +15,6 @@ from common.augkd import Domain
 from common.augkd.program import augkd_term, prepare_term, sample_items
 from common.averaging import make_averager
 from common.errors import NonFiniteLossError
-from common.evaluation.segmentation import mean_iou
 from common.method import METHOD_PARTS
 from common.processes import is_first_process
 from common.runs import lifecycle
@@ -43,7 +42,7 @@ from kdseg.domains.draws import check_shares
 from kdseg.domains.findings import write_findings
 from kdseg.domains.held_out import write_images
 from kdseg.identity import identify
-from kdseg.measure import measure, validated_temperature
+from kdseg.measure import glimpse, measure, validated_temperature
 from kdseg.records import items, print_scores, rows, score_row
 from kdseg.resume import StateKeeping, restore_module
 from kdseg.settings import TrainSettings
@@ -108,12 +107,9 @@ class SegmentationTraining(Training):
             self.console.print(f"method={self.distillation.name} asks no teacher; the one given is not used")
         if teacher is None:
             return
-        for part in self.data.validation_parts:
-            result = measure(teacher, self.data, part, torch.device("cpu"), self.console)
-            score = float(mean_iou(result.confusions.sum(axis=0)))
+        for domain, (score, count) in glimpse(teacher, self.data, torch.device("cpu")).items():
             self.console.print(
-                f"teacher: mIoU {score:.3f} on source domain {part.domain} ({len(result.confusions)} images)",
-                markup=False,
+                f"teacher: mIoU {score:.3f} on source domain {domain} ({count} validation images)", markup=False
             )
 
     def row(self, judged: Judged, metric: str, value: float) -> Record:
