@@ -187,16 +187,21 @@ def _speed() -> str:
     sentences = []
     for path in sorted((ROOT / "benchmarks" / "speed" / "results").glob("*-cores.json")):
         data = json.loads(path.read_text())
+        if "ppo" not in data["results"]:
+            continue
         figures = {question: value for question, value, *_ in rows(data["results"])}
         ppo, plain = (figures[f"PPO rollout + update, `{name}` / stock"] for name in ("kddg_sdd", "erm"))
         described = data["machine"]
+        segmentation = figures["segmentation step, `kddg_sdd` / plain + teacher"]
         sentences.append(
             f"On {described['device']}, distilled PPO takes {ppo} of the time of stock Stable-Baselines3 PPO with the "
-            f"same network, plain PPO {plain}, and a distilled segmentation step "
-            f"{figures['segmentation step, `kddg_sdd` / plain + teacher']} of a plain one and the teacher's answer "
-            "([every figure beside its target](benchmarks/speed/results.md); `make benchmark-speed` measures yours)."
+            f"same network, plain PPO {plain}, a distilled segmentation step {segmentation} of a plain one and the "
+            "teacher's answer."
         )
-    return "\n\n".join(sentences)
+    sentences.append(
+        "[Every figure beside its target](benchmarks/speed/results.md); `make benchmark-speed` measures yours."
+    )
+    return " ".join(sentences)
 
 
 def updated(text: str) -> str:
