@@ -2,7 +2,7 @@
 
 import csv
 
-from benchmarks.effect.defaults import RESULTS
+from benchmarks.effect.committed import RESULTS
 from common.evaluation.statistics import LEVEL, holm_known
 
 AVERAGED = " (averaged)"

@@ -8,7 +8,6 @@ that moves with every seed would serve nobody.
 """
 
 import dataclasses
-import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,10 +19,9 @@ from omegaconf import OmegaConf
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).parents[2])
 
+from benchmarks.effect.committed import rows_of
 from common.directories import config_directory
 from common.evaluation.statistics import standard_error
-
-RESULTS = Path(__file__).parent / "results"
 
 Cells = Mapping[tuple[str, int], float]
 """(target, seed) → score on source validation."""
@@ -191,12 +189,6 @@ def choose(before: Any, cells: Mapping[Any, Cells]) -> Choice:
     better = [value for value, (gain, error) in gains.items() if gain > 2 * error]
     chosen = max(better, key=lambda value: gains[value][0], default=before)
     return Choice(chosen, len(shared), {value: float(own.mean()) for value, own in scores.items()}, gains)
-
-
-def rows_of(*names: str) -> list[dict[str, Any]]:
-    """The cells of some grids."""
-    paths = [RESULTS / f"{name}.jsonl" for name in names]
-    return [json.loads(line) for path in paths for line in path.read_text().splitlines()]
 
 
 def choices() -> dict[str, Choice]:

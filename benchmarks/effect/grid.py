@@ -30,12 +30,12 @@ from rich.console import Console
 from rich.progress import track
 
 from benchmarks.effect import keeping
+from benchmarks.effect.committed import RESULTS, rows_in
 from benchmarks.effect.grids import AVERAGING, GRIDS, STAINS, Cell, Grid
 from benchmarks.speed import machine
 from common.runs.folder import Run
 from common.runs.items import split_key
 
-RESULTS = Path(__file__).parent / "results"
 METRICS = {"kdseg": "miou", "kdrl": "normalized_return"}
 
 
@@ -178,11 +178,6 @@ def nothing_found(run: Run) -> float:
     raise ValueError(f"{run.path} has no unseen domain")
 
 
-def rows_of(path: Path) -> list[dict[str, Any]]:
-    """The cells in a file of them; none where there is no file."""
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-
-
 def collect(name: str, runs: Path) -> None:
     """The finished cells as data: scores, differences to plain training with either weights, and the conditions."""
     from common.report.analysis import analyse
@@ -190,7 +185,7 @@ def collect(name: str, runs: Path) -> None:
 
     grid = GRIDS[name]
     path = RESULTS / f"{name}.jsonl"
-    known = {Cell(*(row[field] for field in Cell._fields)): row for row in rows_of(path)}
+    known = {Cell(*(row[field] for field in Cell._fields)): row for row in rows_in(path)}
     cells = [*grid.teacher_cells(), *grid.cells()]
     finished = [cell for cell in cells if Run(folder(runs, grid, cell)).finished]
     rows = known | {cell: row(grid, cell, runs) for cell in finished}  # teachers may have been trained elsewhere

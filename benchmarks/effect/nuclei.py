@@ -1,13 +1,12 @@
 """The grids of nuclei with strong plain training, as sections of the results' page: one row a method, all targets."""
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from benchmarks.effect.committed import RESULTS, budget, description, rows_of
 from benchmarks.effect.comparison import AVERAGED, Rows, difference, read
-from benchmarks.effect.defaults import RESULTS, rows_of
 from benchmarks.effect.grids import GRIDS
 
 TITLES: Mapping[str, str] = {
@@ -46,13 +45,10 @@ def section(name: str) -> list[str]:
 
 def conditions(name: str, rows: Sequence[Mapping[str, Any]]) -> str:
     """Budget, machine and what is there of the grid."""
-    described: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text())
-    steps = " or ".join(f"{step:,}" for step in sorted({row["steps"] for row in rows}))
     asked = {name: ", ".join(names) for name, names in GRIDS[name].asked.items()}
     return (
-        f"{described['cells']} of {described['of']} cells, {steps} steps a run, on {described['device']}, "
-        f"{described['date']}, torch {described['versions']['torch']}; one thread a run. "
-        f"What was asked, and how it is answered, was [written down before](plan.md). Teachers: "
+        f"{budget(description(name), (row['steps'] for row in rows))} "
+        "What was asked, and how it is answered, was [written down before](plan.md). Teachers: "
         + "; ".join(f"`{method}` {names}" for method, names in asked.items())
         + "."
     )
@@ -60,9 +56,8 @@ def conditions(name: str, rows: Sequence[Mapping[str, Any]]) -> str:
 
 def _levels(name: str, rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """Scores on the unseen stains of nobody, of plain training and of the teachers."""
-    described: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text())
     targets = _targets(name, rows)
-    own = {"all background": described["nothing found"]}
+    own = {"all background": description(name)["nothing found"]}
     for label, weights in (("plain, last", "last"), ("plain, averaged", "averaged")):
         own[label] = _unseen(rows, "erm", weights)
     for teacher in GRIDS[name].teachers:

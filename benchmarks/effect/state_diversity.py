@@ -27,6 +27,7 @@ from torch import Tensor, nn
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).parents[2])
 
+from benchmarks.effect.committed import rows_in
 from benchmarks.effect.four_rooms import TIME_LIMIT, FourRooms, ShortestPath, draw, make_levels
 from common.distillation import Distillation
 from common.evaluation.statistics import standard_error
@@ -104,14 +105,10 @@ def judge(policy: nn.Module, teacher: nn.Module, seed: int) -> dict[str, float]:
     }
 
 
-def rows_of(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-
-
 def run_seed(seed: int, path: Path) -> None:
     """Students and their ensembles, unless they are there."""
     wanted = {(f"{driver} {kind}", seed) for driver in DRIVERS for kind in ("one", "three")}
-    done = {(row["student"], row["seed"]) for row in rows_of(path)}
+    done = {(row["student"], row["seed"]) for row in rows_in(path)}
     if wanted <= done:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -130,7 +127,7 @@ def run_seed(seed: int, path: Path) -> None:
 
 def summary(path: Path) -> str:
     """Means over seeds, and the paired difference of diverse to the teacher's states with its 95 % interval."""
-    rows = rows_of(path)
+    rows = rows_in(path)
     names = list(dict.fromkeys(row["student"] for row in rows))
     lines = ["| student | seeds | seen | unseen | KL | agreement |", "|---|---|---|---|---|---|"]
     for name in names:

@@ -1,9 +1,7 @@
 """The grids' results as one page: ``python benchmarks/effect/table.py`` writes ``results.md`` beside this file."""
 
-import json
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -11,8 +9,8 @@ if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).parents[2])
 
 from benchmarks.effect import defaults, nuclei, state_diversity
+from benchmarks.effect.committed import budget, description, rows_of
 from benchmarks.effect.comparison import AVERAGED, Rows, difference, percent, read
-from benchmarks.effect.defaults import RESULTS, rows_of
 
 PAGE = Path(__file__).parent / "results.md"
 
@@ -68,22 +66,19 @@ def kddg_was_kd(name: str) -> bool:
 
 def conditions(name: str) -> list[str]:
     """Machine, budget and the teachers' cost."""
-    described: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text())
-    rows = rows_of(name)
+    described, rows = description(name), rows_of(name)
     teachers = {row["target"]: row for row in rows if row["method"] == "teacher"}
     taught = "; ".join(
         f"{target} {row['seconds']:.0f} s, {100 * float(np.mean(list(row['scores']['last']['unseen'].values()))):.1f}"
         for target, row in teachers.items()
     )
     steps = {row["steps"] for row in rows if row["method"] != "teacher"}
-    budget = " or ".join(f"{step:,}" for step in sorted(steps))
     longer = {row["steps"] for row in teachers.values()} - steps
     trained = f", trained for {' or '.join(f'{step:,}' for step in longer)} steps" if longer else ""
     networks = [one for one in described.get("teachers", {}).get("teacher", ()) if one.startswith("network=")]
     larger = f", a larger network (`{networks[0]}`)" if networks else ""
     return [
-        f"{described['cells']} of {described['of']} cells, {budget} steps a run, on {described['device']}, "
-        f"{described['date']}, torch {described['versions']['torch']}; one thread a run.",
+        budget(described, steps),
         "",
         f"The teacher of a target is plain training from another seed{larger}{trained}; its cost, on top, and its "
         f"score on the unseen target: {taught}.",

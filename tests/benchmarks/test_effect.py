@@ -87,7 +87,11 @@ def test_a_grid_runs_resumes_and_is_collected(
     counts = items["confusion|generated|unseen"].sum(axis=(0, 2))
     wanted = max(counts) / counts.sum() / sum(counts > 0)
     assert described["nothing found"]["generated"] == pytest.approx(wanted, abs=1e-4)
-    assert benchmark.missing(tiny, tmp_path, tiny.targets, ["erm", "kd"]) == ([], [])
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("record.jsonl")}
+    missing = benchmark.missing(tiny, tmp_path, tiny.targets, ["erm", "kd"])
+    benchmark.run_missing(benchmark.Console(quiet=True), "core", tmp_path, None, 1, missing)
+    assert missing == ([], [])
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("record.jsonl")} == before
 
     # Elsewhere, where nothing but the results is.
     elsewhere = tmp_path / "elsewhere"

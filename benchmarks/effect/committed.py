@@ -1,0 +1,33 @@
+"""The grids' committed results, as they lie in ``results``."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def rows_in(path: Path) -> list[dict[str, Any]]:
+    """The rows of a file of them; none where there is no file."""
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def rows_of(*names: str) -> list[dict[str, Any]]:
+    """The cells of some grids."""
+    return [row for name in names for row in rows_in(RESULTS / f"{name}.jsonl")]
+
+
+def description(name: str) -> dict[str, Any]:
+    """Under what conditions a grid was run."""
+    described: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text())
+    return described
+
+
+def budget(described: dict[str, Any], steps: Iterable[int]) -> str:
+    """How much there is of a grid, and on what it was run."""
+    taken = " or ".join(f"{step:,}" for step in sorted(set(steps)))
+    return (
+        f"{described['cells']} of {described['of']} cells, {taken} steps a run, on {described['device']}, "
+        f"{described['date']}, torch {described['versions']['torch']}; one thread a run."
+    )
