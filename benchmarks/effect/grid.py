@@ -2,9 +2,9 @@
 
 What they are made of stands in ``grids.py``. A finished cell is never run again: stop and start as you like.
 
-    python benchmarks/effect/grid.py core --nuclei DIR     # what is missing, two processes of one thread, then results
+    python benchmarks/effect/grid.py core --data DIR       # what is missing, two processes of one thread, then results
     python benchmarks/effect/grid.py core --collect        # results of the finished cells only
-    python benchmarks/effect/grid.py nuclei_mild --nuclei DIR --runs DIR --targets fluorescence
+    python benchmarks/effect/grid.py nuclei_mild --data DIR --runs DIR --targets fluorescence
 
 Results go to ``results``: the cells' scores, their comparison, the conditions, and, a file a target, the finished runs
 as far as a comparison reads them. A grid goes on from these where the folder of runs is gone; teachers are then trained
@@ -30,8 +30,9 @@ from rich.console import Console
 from rich.progress import track
 
 from benchmarks.effect import keeping
+from benchmarks.effect.cells import Cell, Grid
 from benchmarks.effect.committed import RESULTS, rows_in
-from benchmarks.effect.grids import AVERAGING, GRIDS, STAINS, Cell, Grid
+from benchmarks.effect.grids import AVERAGING, GRIDS, STAINS
 from benchmarks.speed import machine
 from common.runs.folder import Run
 from common.runs.items import split_key
@@ -64,20 +65,11 @@ def thinned(nuclei: Path, runs: Path) -> Path:
     return root
 
 
-def overrides(grid: Grid, cell: Cell, runs: Path, nuclei: Path | None) -> list[str]:
+def overrides(grid: Grid, cell: Cell, runs: Path, data: Path | None) -> list[str]:
     """A cell on the command line."""
     given = list(grid.settings)
-    if grid.program == "kdrl":
-        given.append(f"env={cell.target}")
-    elif cell.target == "generated":
-        given += ["data=procgen", f"data.target={cell.target}", "data.batch_size=16"]
-    else:
-        given += [
-            "data=nuclei",
-            f"data.root={runs / 'data' / 'thinned' if grid.thins(cell.target) else nuclei}",
-            f"data.target={cell.target}",
-            "data.batch_size=8",
-        ]
+    for override in grid.targets[cell.target]:
+        given.append(override.replace("{data}", str(data)).replace("{thinned}", str(runs / "data" / "thinned")))
     given += [f"seed={cell.seed}", f"run_dir={folder(runs, grid, cell)}"]
     if cell.method in grid.teachers:
         sources = [stain for stain in STAINS if stain != cell.target]
@@ -89,7 +81,7 @@ def overrides(grid: Grid, cell: Cell, runs: Path, nuclei: Path | None) -> list[s
     return [*given, *AVERAGING, *grid.methods[cell.method], f"method.name={cell.method}", *teacher]
 
 
-def run_cell(name: str, cell: Cell, runs: Path, nuclei: Path | None) -> None:
+def run_cell(name: str, cell: Cell, runs: Path, data: Path | None) -> None:
     """Train and test one cell in this process."""
     from hydra import compose, initialize_config_dir
     from omegaconf import OmegaConf
@@ -99,7 +91,7 @@ def run_cell(name: str, cell: Cell, runs: Path, nuclei: Path | None) -> None:
 
     grid = GRIDS[name]
     with initialize_config_dir(str(config_directory()), version_base="1.3"):
-        config = compose(f"{grid.program}/train", overrides(grid, cell, runs, nuclei))
+        config = compose(f"{grid.program}/train", overrides(grid, cell, runs, data))
     values = OmegaConf.to_container(config, resolve=True)
     with Path(os.devnull).open("w") as nowhere:
         sys.stdout = nowhere  # the tables of a hundred runs
@@ -135,16 +127,16 @@ def missing(grid: Grid, runs: Path, targets: Sequence[str], methods: Sequence[st
 
 
 def run_missing(
-    console: Console, name: str, runs: Path, nuclei: Path | None, processes: int, both: tuple[list[Cell], list[Cell]]
+    console: Console, name: str, runs: Path, data: Path | None, processes: int, both: tuple[list[Cell], list[Cell]]
 ) -> None:
     """Run cells, teachers first, side by side on one thread each."""
     os.environ["OMP_NUM_THREADS"] = "1"
     grid = GRIDS[name]
-    if nuclei is not None and any(grid.thins(cell.target) for cell in both[1]):
-        thinned(nuclei, runs)
+    if data is not None and grid.reads("thinned", [cell.target for cell in both[1]]):
+        thinned(data, runs)
     for cells in both:
         with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-            jobs = [pool.submit(run_cell, name, cell, runs, nuclei) for cell in cells]
+            jobs = [pool.submit(run_cell, name, cell, runs, data) for cell in cells]
             try:
                 for job in track(as_completed(jobs), "cells", total=len(jobs), console=console):
                     job.result()
@@ -215,7 +207,9 @@ def collect(name: str, runs: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("grid", choices=GRIDS)
-    parser.add_argument("--nuclei", type=Path, help="the whole nuclei set as a folder of domains")
+    parser.add_argument(
+        "--data", type=Path, help="folder of domains: the whole nuclei set, or what microcolonies.py made"
+    )
     parser.add_argument("--runs", type=Path, default=Path("runs/effect"))
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--targets", nargs="+", help="train for these only (default: all)")
@@ -229,12 +223,13 @@ def main() -> None:
     for target in grid.targets:
         keeping.unpack(archive(options.grid, target), runs)
     if not options.collect:
-        if options.nuclei is None and set(STAINS) & set(grid.targets):
-            parser.error("--nuclei is missing: the folder of the whole nuclei set")
-        nuclei = None if options.nuclei is None else options.nuclei.resolve()
+        targets = options.targets or list(grid.targets)
+        if options.data is None and any(grid.reads(one, targets) for one in ("data", "thinned")):
+            parser.error("--data is missing: the folder of images")
+        data = None if options.data is None else options.data.resolve()
         started = time.perf_counter()
-        cells = missing(grid, runs, options.targets or grid.targets, options.methods or list(grid.methods))
-        run_missing(Console(), options.grid, runs, nuclei, options.processes, cells)
+        cells = missing(grid, runs, targets, options.methods or list(grid.methods))
+        run_missing(Console(), options.grid, runs, data, options.processes, cells)
         print(f"{time.perf_counter() - started:.0f} s")
     collect(options.grid, runs)
 

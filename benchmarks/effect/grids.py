@@ -10,6 +10,8 @@ second run. Grids:
   times as long, and is asked with averaged weights. Its teachers and runs want a folder of their own (``--runs``);
 - ``nuclei_invert``, ``nuclei_mild``: every way to distil beside a strong plain network, each stain held out in turn,
   with two presets of augmentation: ``plan.md`` says what is asked of them. A folder of their own each;
+- ``microcolonies``, ``looks``: its first six methods on images that ``microcolonies.py`` makes and on looks of three
+  Procgen games. A folder of their own each;
 - ``scarce_5``, ``scarce_25``: with masks for so many per cent of the images, in the folder of ``nuclei_invert``, whose
   teachers they ask;
 - ``dropout``: the weight of SD-Dropout, five seeds. A folder of its own;
@@ -20,9 +22,10 @@ second run. Grids:
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Literal, NamedTuple
 
-TEACHER_SEED = 100
+from benchmarks.effect.cells import TEACHER_SEED, Grid, TeacherOf
+from benchmarks.effect.microcolonies import DOMAINS
+
 STAINS = ("fluorescence", "grey_brightfield", "purple_on_purple", "purple_on_white")
 AVERAGING = ("averaging=wakd", "averaging.buffers=reestimate")
 # Spelt out, so that a grid stays what it was when a default changes.
@@ -46,82 +49,40 @@ POLICIES = (
 )
 
 
-class TeacherOf(NamedTuple):
-    """A teacher of every target.
-
-    Attributes:
-        overrides: Beside those of all cells; ``{others[0]}`` stands for the sources but the first.
-        seed: Its seed.
-    """
-
-    overrides: Sequence[str] = ()
-    seed: int = TEACHER_SEED
+def _stains(*names: str, folder: str = "thinned") -> dict[str, tuple[str, ...]]:
+    images = ("data=nuclei", f"data.root={{{folder}}}", "data.batch_size=8")
+    return {name: (*images, f"data.target={name}") for name in names}
 
 
-class Cell(NamedTuple):
-    """One run; the teachers of a target are some too."""
-
-    target: str
-    method: str
-    seed: int
+def _microcolonies() -> dict[str, tuple[str, ...]]:
+    classes = ("data.class_names=[background,cell]", "data.mask_values={0: background, 255: cell}")
+    images = ("data=folder", "data.root={data}", "data.batch_size=8", *classes)
+    return {name: (*images, f"data.target={name}") for name in DOMAINS}
 
 
-@dataclasses.dataclass(frozen=True)
-class Grid:
-    """What is compared.
+def _looks(**games: str) -> dict[str, tuple[str, ...]]:
+    """Name → game, of whose looks the generated one is held out."""
+    frames = ("data=procgen", "data.target=generated", "data.batch_size=16", "data.crop_size=null")
+    return {name: (*frames, f"data.game={game}") for name, game in games.items()}
 
-    Attributes:
-        program: Which training program runs the cells.
-        targets: What is held out, or the game.
-        methods: Name in the results → overrides.
-        seeds: Number of seeds.
-        settings: Overrides of all cells, teachers included.
-        teachers: Name → a teacher, which may know more than its students.
-        asked: Method → names of the teachers it asks; by default the one called ``teacher``, if there is one.
-        room: Folder of the students below that of the runs, for grids that share teachers.
-        thinned: Whether all of it has the nuclei with a third of fluorescence, not only what is judged on that.
-    """
 
-    program: Literal["kdseg", "kdrl"]
-    targets: Sequence[str]
-    methods: Mapping[str, Sequence[str]]
-    seeds: int
-    settings: Sequence[str]
-    teachers: Mapping[str, TeacherOf] = dataclasses.field(default_factory=lambda: {"teacher": TeacherOf()})
-    asked: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
-    room: str = ""
-    thinned: bool = False
-
-    def thins(self, target: str) -> bool:
-        """Whether the data are thinned where this target is held out."""
-        return self.thinned or target == "fluorescence"
-
-    def cells(self) -> list[Cell]:
-        """Seeds outermost, so that a grid that is cut short has every method at fewer seeds."""
-        return [
-            Cell(target, method, seed)
-            for seed in range(self.seeds)
-            for target in self.targets
-            for method in self.methods
-        ]
-
-    def teachers_of(self, method: str) -> Sequence[str]:
-        """Names of the teachers a method asks."""
-        return self.asked.get(method, [name for name in self.teachers if name == "teacher"])
-
-    def teacher_cells(self) -> list[Cell]:
-        """What is trained before them."""
-        return [Cell(target, name, one.seed) for target in self.targets for name, one in self.teachers.items()]
+def _games(*names: str) -> dict[str, tuple[str, ...]]:
+    return {name: (f"env={name}",) for name in names}
 
 
 def _plain(*names: str) -> dict[str, tuple[str, ...]]:
     return {name: (f"method={name}",) for name in names}
 
 
+_TWO_STAINS_AND_A_LOOK = (
+    _stains("purple_on_white", folder="data") | _stains("fluorescence") | _looks(generated="coinrun")
+)
 _LARGE = ("network=unet_lite0", *AVERAGING)
 _ENSEMBLE = ("large-0", "large-1", "large-2")
 _COMPLEMENTARY = ("without-0", "without-1", "without-2")
 _WAKD = ("method=kd", "method.task_weight=0.0", "strength.temperature=1.0")
+_CORE = {**_plain("erm", "kd", "kddg", "sd_dropout", "kddg_sdd"), "wakd": _WAKD}
+_ASKED = dict.fromkeys(("kd", "kddg", "kddg_sdd", "wakd"), _ENSEMBLE[:1])
 _TEACHERS = {
     "equal": TeacherOf(AVERAGING, 200),
     **{name: TeacherOf(_LARGE, TEACHER_SEED + number) for number, name in enumerate(_ENSEMBLE)},
@@ -129,17 +90,23 @@ _TEACHERS = {
 }
 
 
-def _nuclei(preset: str, methods: Mapping[str, Sequence[str]], asked: Mapping[str, Sequence[str]]) -> Grid:
+def _strong(
+    targets: Mapping[str, Sequence[str]],
+    preset: str,
+    methods: Mapping[str, Sequence[str]],
+    asked: Mapping[str, Sequence[str]],
+) -> Grid:
     """Students of larger, pretrained teachers beside a strong plain network, with the settings that ``recipe`` chose.
 
     Args:
+        targets: As in :class:`Grid`.
         preset: Of augmentation.
         methods: As in :class:`Grid`.
         asked: Which of ``_TEACHERS`` a method asks; those that are not in it have none.
     """
     return Grid(
         "kdseg",
-        STAINS,
+        targets,
         methods,
         5,
         (
@@ -149,14 +116,13 @@ def _nuclei(preset: str, methods: Mapping[str, Sequence[str]], asked: Mapping[st
         ),
         {name: one for name, one in _TEACHERS.items() if any(name in names for names in asked.values())},
         asked,
-        thinned=True,
     )
 
 
 def _scarce(percent: int) -> Grid:
     """Few masks, all images: what teachers are for that were trained where there were masks."""
     taught = {**_plain("kd", "kddg", "kddg_sdd"), "wakd": _WAKD}
-    grid = _nuclei("colour_invert", _plain("erm") | taught, dict.fromkeys(taught, _ENSEMBLE))
+    grid = _strong(_stains(*STAINS), "colour_invert", _plain("erm") | taught, dict.fromkeys(taught, _ENSEMBLE))
     few = (f"data.labelled_fraction={percent / 100}", "data.unlabelled=true")
     return dataclasses.replace(
         grid, methods={name: (*given, *few) for name, given in grid.methods.items()}, room=f"scarce_{percent}"
@@ -166,21 +132,21 @@ def _scarce(percent: int) -> Grid:
 GRIDS: Mapping[str, Grid] = {
     "core": Grid(
         "kdseg",
-        ("purple_on_white", "fluorescence", "generated"),
+        _TWO_STAINS_AND_A_LOOK,
         _plain("erm", "label_smoothing", "kd", "kddg", "kddg_teacher", "sd_dropout", "kddg_sdd"),
         5,
         SEGMENTATION,
     ),
     "policies": Grid(
         "kdrl",
-        ("coinrun",),
+        _games("coinrun"),
         _plain("erm", "kd", "kddg", "sd_dropout", "kddg_sdd"),
         3,
         POLICIES,
     ),
     "settings": Grid(
         "kdseg",
-        ("generated",),
+        _looks(generated="coinrun"),
         {f"kddg_n{value}": ("method=kddg", f"strength.threshold={value}") for value in (0.9, 0.99, 0.999)}
         | {f"kd_w{value}": ("method=kd", f"strength.kd={value}") for value in (0.3, 1.0)}
         | {f"sd_dropout_w{value}": ("method=sd_dropout", f"strength.sd_dropout.end={value}") for value in (0.03, 0.3)},
@@ -189,7 +155,7 @@ GRIDS: Mapping[str, Grid] = {
     ),
     "strength": Grid(
         "kdseg",
-        ("purple_on_white", "generated"),
+        _stains("purple_on_white") | _looks(generated="coinrun"),
         {"erm": ("method=erm",)}
         | {
             f"kd_w{weight}_t{temperature}": (
@@ -203,11 +169,10 @@ GRIDS: Mapping[str, Grid] = {
         5,
         SEGMENTATION,
         {"teacher": TeacherOf(("trainer.max_steps=1500", *AVERAGING))},
-        thinned=True,
     ),
     "recipe": Grid(
         "kdseg",
-        ("purple_on_white", "purple_on_purple"),
+        _stains("purple_on_white", "purple_on_purple"),
         {
             "erm": ("method=erm",),
             **{f"erm_{shape}": ("method=erm", f"learning_rate.shape={shape}") for shape in ("cosine", "one_cycle")},
@@ -224,34 +189,32 @@ GRIDS: Mapping[str, Grid] = {
         2,
         ("trainer.max_steps=400", "data.augmentation=colour", "data.crop_size=128", *SEGMENTATION[1:]),
         {"teacher": TeacherOf(("network=unet_lite0", *AVERAGING))},
-        thinned=True,
     ),
-    "nuclei_invert": _nuclei(
+    "nuclei_invert": _strong(
+        _stains(*STAINS),
         "colour_invert",
         {
-            **_plain("erm", "kd", "kddg", "sd_dropout", "kddg_sdd"),
-            "wakd": _WAKD,
+            **_CORE,
             **_plain("label_smoothing", "cs_kd", "kddg_teacher", "kddg_softened"),
             **dict.fromkeys(("kd_equal", "kd_ensemble"), ("method=kd",)),
             "kd_complementary": ("method=kd", "teacher_domains=unseen"),
         },
         {
-            **dict.fromkeys(("kd", "kddg", "kddg_teacher", "kddg_softened", "kddg_sdd", "wakd"), _ENSEMBLE[:1]),
+            **_ASKED,
+            **dict.fromkeys(("kddg_teacher", "kddg_softened"), _ENSEMBLE[:1]),
             "kd_equal": ("equal",),
             "kd_ensemble": _ENSEMBLE,
             "kd_complementary": _COMPLEMENTARY,
         },
     ),
-    "nuclei_mild": _nuclei(
-        "mild",
-        {**_plain("erm", "sd_dropout", "kd", "kddg", "kddg_sdd"), "wakd": _WAKD},
-        dict.fromkeys(("kd", "kddg", "kddg_sdd", "wakd"), _ENSEMBLE[:1]),
-    ),
+    "nuclei_mild": _strong(_stains(*STAINS), "mild", _CORE, _ASKED),
+    "microcolonies": _strong(_microcolonies(), "colour_invert", _CORE, _ASKED),
+    "looks": _strong(_looks(coinrun="coinrun", climber="climber", ninja="ninja"), "colour", _CORE, _ASKED),
     "scarce_5": _scarce(5),
     "scarce_25": _scarce(25),
     "dropout": Grid(
         "kdseg",
-        ("generated", "purple_on_white"),
+        _looks(generated="coinrun") | _stains("purple_on_white"),
         {"erm": ("method=erm",)}
         | {
             f"sd_dropout_w{value}": ("method=sd_dropout", f"strength.sd_dropout.end={value}")
@@ -260,11 +223,10 @@ GRIDS: Mapping[str, Grid] = {
         5,
         SEGMENTATION,
         {},
-        thinned=True,
     ),
     "pilot": Grid(
         "kdrl",
-        ("miner", "starpilot", "chaser", "coinrun", "fruitbot", "leaper", "jumper", "bigfish", "maze"),
+        _games("miner", "starpilot", "chaser", "coinrun", "fruitbot", "leaper", "jumper", "bigfish", "maze"),
         {"small": ("method=erm",), "pooled": ("method=erm", "network.pooled=true")},
         1,
         (
@@ -281,7 +243,7 @@ GRIDS: Mapping[str, Grid] = {
     ),
     "buffers": Grid(
         "kdseg",
-        ("purple_on_white", "fluorescence", "generated"),
+        _TWO_STAINS_AND_A_LOOK,
         {"erm_buffers_average": ("method=erm", "averaging.buffers=average")},
         2,
         SEGMENTATION,

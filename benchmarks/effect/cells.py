@@ -1,0 +1,74 @@
+"""What a grid is: cells, each a run of a training program, and the teachers that they ask."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Literal, NamedTuple
+
+TEACHER_SEED = 100
+
+
+class TeacherOf(NamedTuple):
+    """A teacher of every target.
+
+    Attributes:
+        overrides: Beside those of all cells; ``{others[0]}`` stands for the sources but the first.
+        seed: Its seed.
+    """
+
+    overrides: Sequence[str] = ()
+    seed: int = TEACHER_SEED
+
+
+class Cell(NamedTuple):
+    """One run; the teachers of a target are some too."""
+
+    target: str
+    method: str
+    seed: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Grid:
+    """What is compared.
+
+    Attributes:
+        program: Which training program runs the cells.
+        targets: What is held out, or the game, by name → overrides; ``{data}`` stands for the folder of images and
+            ``{thinned}`` for that of the nuclei with a third of fluorescence.
+        methods: Name in the results → overrides.
+        seeds: Number of seeds.
+        settings: Overrides of all cells, teachers included.
+        teachers: Name → a teacher, which may know more than its students.
+        asked: Method → names of the teachers it asks; by default the one called ``teacher``, if there is one.
+        room: Folder of the students below that of the runs, for grids that share teachers.
+    """
+
+    program: Literal["kdseg", "kdrl"]
+    targets: Mapping[str, Sequence[str]]
+    methods: Mapping[str, Sequence[str]]
+    seeds: int
+    settings: Sequence[str]
+    teachers: Mapping[str, TeacherOf] = dataclasses.field(default_factory=lambda: {"teacher": TeacherOf()})
+    asked: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
+    room: str = ""
+
+    def reads(self, folder: str, targets: Sequence[str]) -> bool:
+        """Whether ``{data}`` or ``{thinned}`` is read for any of these targets."""
+        return any(f"{{{folder}}}" in override for target in targets for override in self.targets[target])
+
+    def cells(self) -> list[Cell]:
+        """Seeds outermost, so that a grid that is cut short has every method at fewer seeds."""
+        return [
+            Cell(target, method, seed)
+            for seed in range(self.seeds)
+            for target in self.targets
+            for method in self.methods
+        ]
+
+    def teachers_of(self, method: str) -> Sequence[str]:
+        """Names of the teachers a method asks."""
+        return self.asked.get(method, [name for name in self.teachers if name == "teacher"])
+
+    def teacher_cells(self) -> list[Cell]:
+        """What is trained before them."""
+        return [Cell(target, name, one.seed) for target in self.targets for name, one in self.teachers.items()]
