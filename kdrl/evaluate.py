@@ -10,6 +10,7 @@ from torch import nn
 from common.application import run as run_application
 from common.errors import InputError
 from common.evaluation.measures import place, take
+from common.runs.destination import check_new, keep_evaluation
 from common.runs.folder import Run
 from common.runs.identity import Identity
 from common.runs.records import Judged, Weights
@@ -51,7 +52,7 @@ def evaluate(settings: EvaluateSettings) -> None:
         raise InputError(f"measures={settings.measures} are taken of one run, and there are {len(paths)}; give one run")
     out = None if settings.out is None else Run(settings.out)
     if out is not None:
-        out.check_new()
+        check_new(out)
     kept_in = place(settings, source, out, False)
     started = time.perf_counter()
     measured = list(measure(network, trained, settings.looks, settings.episodes, settings.seed))
@@ -66,7 +67,7 @@ def evaluate(settings: EvaluateSettings) -> None:
         status = dataclasses.replace(states[0], steps=steps, seconds=seconds)
         found = [row for part, played in measured for row in rows(trained, part, played.returns, judged)]
         arrays = items(trained.env.game, measured)
-        out.keep_evaluation(source.config_path.read_text(), identity, status, arrays, found)
+        keep_evaluation(out, source.config_path.read_text(), identity, status, arrays, found)
         console.print(f"records in {out.path}", markup=False, soft_wrap=True)
     if settings.measures:
         kept = [str(path) for path in source.kept_teachers()]

@@ -12,6 +12,7 @@ from common.configuration import to_yaml
 from common.device import pick_device
 from common.errors import InputError
 from common.evaluation.measures import place, take
+from common.runs.destination import check_new, keep_evaluation
 from common.runs.folder import Run
 from common.runs.identity import Identity
 from common.runs.records import Judged
@@ -44,7 +45,7 @@ def evaluate(settings: EvaluateSettings) -> None:
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     out = None if settings.out is None else Run(settings.out)
     if out is not None:
-        out.check_new()
+        check_new(out)
     kept_in = place(settings, source, out, settings.target is not None or settings.root is not None)
     for key in ("target", "root"):
         value = getattr(settings, key)
@@ -61,7 +62,7 @@ def evaluate(settings: EvaluateSettings) -> None:
     judged = Judged(status.steps, status.seconds, selection, "" if identity is None else identity.key, status.resumed)
     if out is not None:
         found = [row for result in measured for row in rows(trained, data, result, "test", judged)]
-        out.keep_evaluation(to_yaml(trained), identity, status, items(data, measured), found)
+        keep_evaluation(out, to_yaml(trained), identity, status, items(data, measured), found)
         console.print(f"records in {out.path}", markup=False, soft_wrap=True)
     if settings.measures:
         teacher = _kept_teacher(source, data) if "analysis" in settings.measures else None

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from rich.console import Console
 from torch import Tensor, nn
@@ -19,17 +18,18 @@ from common.evaluation.attacks import Attacker
 from common.evaluation.conditions import Condition
 from common.evaluation.corruptions import corrupt
 from common.evaluation.flatness import flatness
-from common.evaluation.information import probe
 from common.evaluation.measures import AttackSettings, Cell, Subject
 from common.evaluation.segmentation import mean_iou, pixel_accuracy
 from common.evaluation.unknown import SCORES, detection, odin
 from common.runs.records import Judged, Record
+from kdseg.analysis import agreement, mean_loss, probed
 from kdseg.domains.datamodule import Part, SegmentationData
+from kdseg.domains.dataset import Entry
 from kdseg.domains.sample import IGNORE
 from kdseg.measure import evenly, measure
 from kdseg.metrics import batch_confusion
 from kdseg.records import score_row
-from kdseg.segmentation_network import Renormalized, SegmentationNetwork, pad_to_multiple
+from kdseg.segmentation_network import Renormalized, SegmentationNetwork
 from kdseg.settings import TrainSettings
 
 SIDE = 256
@@ -38,8 +38,6 @@ CORRUPTED_SIDE = 512
 """Of the middle of an image that is corrupted: strengths are made for images of about 224 pixels."""
 PIXELS = 2048
 """Of an image and kind, that are pooled for detection."""
-POSITIONS = 100
-"""Of an image, that features are taken at."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -222,9 +220,9 @@ class SegmentationSubject(Subject):
         for part in self.data.test_parts:
 
             def agreed(part: Part = part) -> dict[Condition, dict[str, float]]:
-                values = {"flatness": flatness(self.network, lambda network: self._loss(network, part))}
+                values = {"flatness": flatness(self.network, lambda network: mean_loss(network, self._entries(part)))}
                 if self.teacher is not None:
-                    values["teacher_agreement"] = self._agreement(part, self.teacher)
+                    values["teacher_agreement"] = agreement(self.network, self.teacher, self._entries(part))
                 return {condition: values}
 
             yield self._cell([condition], part, len(self._some(part)), agreed)
@@ -233,62 +231,12 @@ class SegmentationSubject(Subject):
             [Condition("analysis", "features")],
             target,
             len(self._some(target)),
-            lambda: {Condition("analysis", "features"): self._probed()},
+            lambda: {Condition("analysis", "features"): probed(self.network, map(self._entries, self.data.test_parts))},
         )
 
-    @torch.no_grad()
-    def _probed(self) -> dict[str, float]:
-        features, labels, domains, images = [], [], [], []
-        for number, part in enumerate(self.data.test_parts):
-            for position in self._some(part):
-                entry = part.dataset[position]
-                one, label = self._features(entry["image"], entry["mask"], entry["index"])
-                features.append(one)
-                labels.append(label)
-                domains.append(torch.full_like(label, number))
-                images.append(torch.full_like(label, entry["index"]))
-        given, classes, whose, groups = (torch.cat(parts) for parts in (features, labels, domains, images))
-        values: dict[str, float] = {}
-        for name, wanted in (("labels", classes), ("domains", whose)):
-            found = probe(given, wanted, groups)
-            if found is not None:
-                values |= {f"information/{name}": found.information, f"probe/{name}": found.accuracy}
-        return values
-
-    def _features(self, image: Tensor, mask: Tensor, number: int) -> tuple[Tensor, Tensor]:
-        """What the head is given at some labelled positions of an image ``[P, D]``, and their classes ``[P]``."""
-        padded = pad_to_multiple(image[None].to(self.device), self.network.stride)
-        maps = self.network.pixels(padded).features.float()
-        labels = F.interpolate(
-            pad_to_multiple(mask[None, None].float(), self.network.stride, value=IGNORE), maps.shape[-2:]
-        ).long()
-        kept = (labels.flatten() != IGNORE).nonzero().squeeze(1)
-        drawn = torch.randperm(len(kept), generator=torch.Generator().manual_seed(number))[:POSITIONS]
-        kept = kept[drawn]
-        return maps[0].flatten(1).T.cpu()[kept], labels.flatten()[kept]
-
-    @torch.no_grad()
-    def _agreement(self, part: Part, teacher: nn.Module) -> float:
-        """Share of the labelled pixels where network and teacher choose the same class."""
-        same = count = 0
+    def _entries(self, part: Part) -> Iterator[Entry]:
         for position in self._some(part):
-            entry = part.dataset[position]
-            image, valid = entry["image"][None].to(self.device), (entry["mask"] != IGNORE).to(self.device)
-            equal = self.network(image).argmax(dim=1)[0] == teacher(image).argmax(dim=1)[0]
-            same, count = same + int((equal & valid).sum()), count + int(valid.sum())
-        return same / count if count else float("nan")
-
-    @torch.no_grad()
-    def _loss(self, network: nn.Module, part: Part) -> float:
-        """Mean cross-entropy over the labelled pixels."""
-        total, count = 0.0, 0
-        for position in self._some(part):
-            entry = part.dataset[position]
-            mask = entry["mask"][None].to(self.device)
-            logits = network(entry["image"][None].to(self.device)).float()
-            total += float(F.cross_entropy(logits, mask, ignore_index=IGNORE, reduction="sum"))
-            count += int((mask != IGNORE).sum())
-        return total / max(1, count)
+            yield part.dataset[position]
 
     def _some(self, part: Part) -> Sequence[int]:
         return evenly(len(part.dataset), self.most)

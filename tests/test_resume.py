@@ -17,9 +17,10 @@ from PIL import Image
 import kdrl.train
 import kdseg.train
 from common.runs.checkpoint import Checkpoints
-from common.runs.folder import Run, Status
+from common.runs.folder import Run
 from common.runs.keeper import Keeper
 from common.runs.records import SELECTIONS
+from common.runs.status import Status
 
 Call = Callable[..., Any]
 

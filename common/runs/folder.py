@@ -19,24 +19,19 @@
 """
 
 import dataclasses
-import json
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
-import pydantic
 from numpy.typing import NDArray
-from pydantic import Field
 
 from common.errors import InputError
-from common.runs.disk import read_text, write_text
+from common.runs.disk import write_text
 from common.runs.identity import Identity, read_identity
 from common.runs.items import read_items, save_items
 from common.runs.lock import Lock
-from common.runs.records import Record, Resumed, append_records, read_records
-
-Stage = Literal["training", "trained", "finished"]
+from common.runs.records import Record, append_records, read_records
+from common.runs.status import Status, read_status, write_status
 
 CONTENTS = {
     "config.yaml",
@@ -55,34 +50,6 @@ CONTENTS = {
     "wandb",
     "lock",
 }
-
-
-@dataclasses.dataclass(frozen=True)
-class Status:
-    """How far a run has come.
-
-    Attributes:
-        stage: ``training``; ``trained``, when the weights to be tested are kept; ``finished``, when they are tested.
-        steps: Trained so far, as of the latest checkpoint.
-        of: Steps in all.
-        seconds: Of training so far.
-        resumed: ``inexact`` where the run went on from a checkpoint, but not bit for bit.
-        record_bytes: Length of the records when this was written.
-        idle: What of the method and of the averaging has never acted, a line each; known from ``trained`` on.
-    """
-
-    __pydantic_config__ = pydantic.ConfigDict(extra="forbid")
-
-    stage: Stage
-    steps: Annotated[int, Field(ge=0, lt=2**63)] = 0
-    of: Annotated[int, Field(ge=0, lt=2**63)] = 0
-    seconds: pydantic.FiniteFloat = 0.0
-    resumed: Resumed = ""
-    record_bytes: Annotated[int, Field(ge=0, lt=2**63)] = 0
-    idle: Annotated[tuple[Annotated[str, Field(max_length=1000)], ...], Field(max_length=100)] = ()
-
-
-_STATUS = pydantic.TypeAdapter(Status)
 
 
 class Run:
@@ -181,12 +148,7 @@ class Run:
             InputError: a damaged file.
         """
         if self.status_path.exists():
-            try:
-                return _STATUS.validate_json(read_text(self.status_path), strict=True)
-            except pydantic.ValidationError as error:
-                raise InputError(f"{self.status_path} is not a run's status; give a folder that training wrote") from (
-                    error
-                )
+            return read_status(self.status_path)
         if not self.config_path.exists():
             return None
         if self.path.absolute().parent.name == "teachers" and not self.record_path.exists():
@@ -222,45 +184,6 @@ class Run:
                 "or take it as it is with unfinished=true"
             )
         return status
-
-    def check_usable(self) -> None:
-        """Raise unless this is, or can be made, a run's folder; changes nothing.
-
-        Raises:
-            InputError: the path is a file, a folder of something else, or one that cannot be written to.
-        """
-        if not self.path.exists():
-            return
-        if not self.path.is_dir():
-            raise InputError(f"run_dir={self.path} is a file; give a folder that does not exist yet")
-        if not os.access(self.path, os.W_OK):
-            raise InputError(f"run_dir={self.path} cannot be written to; give another one")
-        # Hidden: what a killed process was just writing.
-        names = {path.name for path in self.path.iterdir() if not path.name.startswith(".")} - {"lock"}
-        if names and not ("config.yaml" in names and names <= CONTENTS):
-            raise InputError(f"run_dir={self.path} holds files that are not a run's; choose another run_dir")
-
-    def check_free(self) -> None:
-        """Raise unless a run may be put here; changes nothing.
-
-        Raises:
-            InputError: as :meth:`check_usable`, or there is a finished run.
-        """
-        self.check_usable()
-        if self.finished:
-            raise InputError(f"run_dir={self.path} already holds a finished run; choose another run_dir")
-
-    def check_new(self) -> None:
-        """Raise unless an evaluation may be put here; changes nothing.
-
-        Raises:
-            InputError: as :meth:`check_free`, or there is an interrupted run.
-        """
-        self.check_free()
-        if self.config_path.exists():
-            raise InputError(
-                f"out={self.path} holds an interrupted run, which training may go on with; choose another out"
-            )
 
     def remove_leftovers(self) -> None:
         """Remove what a killed process was just writing; only for who holds the lock."""
@@ -299,34 +222,7 @@ class Run:
 
     def set_status(self, status: Status) -> None:
         """Write how far the run has come."""
-        write_text(self.status_path, json.dumps(dataclasses.asdict(status)) + "\n")
-
-    def keep_evaluation(
-        self,
-        config_yaml: str,
-        identity: Identity | None,
-        status: Status,
-        items: Mapping[str, NDArray[Any]],
-        records: Iterable[Record],
-    ) -> None:
-        """Make this the folder of an evaluation, which is written at once; the path must be new.
-
-        Args:
-            config_yaml: The configuration of what was judged.
-            identity: What was judged; ``None`` for a run of before there were identities.
-            status: How far it had come.
-            items: What later statistics need.
-            records: The rows.
-
-        Raises:
-            InputError: as :meth:`check_new`.
-        """
-        with self.lock():
-            self.check_new()  # what another process did in between
-            self.begin(config_yaml, identity, status.steps)
-            self.save_items(items)
-            self.append(records)
-            self.set_status(dataclasses.replace(status, stage="finished", of=status.steps, record_bytes=0))
+        write_status(self.status_path, status)
 
     def append(self, records: Iterable[Record]) -> None:
         """Append rows and flush them to disk; a torn last line, left by a crash, is cut off first."""

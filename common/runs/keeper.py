@@ -10,11 +10,12 @@ from torch import nn
 
 from common.clock import TrainingClock
 from common.runs.checkpoint import Checkpoints, State
-from common.runs.folder import Run, Stage, Status
+from common.runs.folder import Run
 from common.runs.generators import generator_states, restore_generators
 from common.runs.interruption import Interruption
 from common.runs.records import LAST, Judged, Record, Resumed
 from common.runs.selection import Selection
+from common.runs.status import Stage, Status
 from common.runs.travel import Travel
 from common.runs.weights import save_weights
 from common.tally import Tally

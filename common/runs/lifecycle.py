@@ -10,6 +10,7 @@ from torch import nn
 from common.errors import InputError, Interrupted
 from common.processes import is_first_process
 from common.runs.checkpoint import Checkpoints
+from common.runs.destination import check_usable
 from common.runs.folder import Run
 from common.runs.identity import flatten
 from common.runs.interruption import interruptible
@@ -28,7 +29,7 @@ def check_early(run_dir: str) -> None:
         InputError: as :meth:`common.runs.folder.Run.check_usable`.
     """
     if "{" not in run_dir:
-        Run(run_dir).check_usable()
+        check_usable(Run(run_dir))
 
 
 def train(program: Training) -> Run:

@@ -8,11 +8,13 @@ from common.configuration import read_settings, to_yaml
 from common.errors import AlreadyFinishedError, InputError
 from common.processes import is_first_process
 from common.runs.checkpoint import Checkpoints
-from common.runs.folder import Run, Status
+from common.runs.destination import check_free
+from common.runs.folder import Run
 from common.runs.identity import Identity, flatten
 from common.runs.interruption import Interruption
 from common.runs.keeper import Keeper
 from common.runs.selection import Selection
+from common.runs.status import Status
 from common.runs.training import Training
 from common.runs.weights import choose_weights, keep_teachers
 
@@ -76,7 +78,7 @@ def _check(run: Run, identity: Identity) -> None:
             raise AlreadyFinishedError(
                 f"run_dir={run.path} already holds this very run, finished; choose another run_dir"
             )
-    run.check_free()
+    check_free(run)
 
 
 def _begin(program: Training, run: Run, identity: Identity, interruption: Interruption) -> Keeper:

@@ -23,11 +23,12 @@ from common.distillation import Distillation
 from common.errors import InputError
 from common.procgen.constants import normalized_return
 from common.report.main import main as report
-from common.runs.folder import Run, Status
+from common.runs.folder import Run
 from common.runs.interruption import Interruption
 from common.runs.items import item_key
 from common.runs.keeper import Keeper
 from common.runs.records import Record
+from common.runs.status import Status
 from common.terms import SDDropout
 from kdrl import DistilledPPO
 from kdrl.callbacks import LevelValidation

@@ -10,8 +10,9 @@ from stable_baselines3.common.policies import ActorCriticCnnPolicy
 
 from common.configuration import read_settings
 from common.errors import InputError
-from common.runs.folder import Run, Status
+from common.runs.folder import Run
 from common.runs.records import Record, append_records
+from common.runs.status import Status
 from common.runs.weights import keep_teachers, save_weights
 from kdrl.extractors import policy_kwargs
 from kdrl.networks import PolicyLogits

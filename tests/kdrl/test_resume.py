@@ -16,9 +16,10 @@ from stable_baselines3.common.logger import configure
 
 from common.configuration import check_settings
 from common.directories import config_directory
-from common.runs.folder import Run, Status
+from common.runs.folder import Run
 from common.runs.interruption import Interruption
 from common.runs.keeper import Keeper
+from common.runs.status import Status
 from kdrl.callbacks import LearningCurve, LevelValidation
 from kdrl.ppo import DistilledPPO
 from kdrl.resume import StateKeeping, restore

@@ -20,9 +20,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from common.configuration import read_settings
 from common.procgen import LevelSet
 from common.procgen.constants import normalized_return
-from common.runs.folder import Run, Status
+from common.runs.folder import Run
 from common.runs.items import item_key
 from common.runs.records import Record
+from common.runs.status import Status
 from kdrl import DistilledPPO, ProcgenVecEnv
 from kdrl.configured import make_env
 from kdrl.episodes import play, play_part

@@ -18,9 +18,10 @@ from rich.console import Console
 from common.configuration import check_settings
 from common.directories import config_directory
 from common.errors import InputError
-from common.runs.folder import Run, Status
+from common.runs.folder import Run
 from common.runs.items import item_key
 from common.runs.records import Judged, Record
+from common.runs.status import Status
 from common.runs.weights import save_weights
 from kdseg.domains.held_out import write_images
 from kdseg.evaluate import evaluate

@@ -10,8 +10,9 @@ import yaml
 
 from common.configuration import read_settings
 from common.errors import InputError
-from common.runs.folder import Run, Status
+from common.runs.folder import Run
 from common.runs.records import Record, append_records
+from common.runs.status import Status
 from common.runs.weights import keep_teachers, save_weights
 from kdseg import FolderData
 from kdseg.configured import make_data

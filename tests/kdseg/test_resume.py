@@ -15,9 +15,10 @@ from rich.console import Console
 
 from common.configuration import check_settings
 from common.directories import config_directory
-from common.runs.folder import Run, Status
+from common.runs.folder import Run
 from common.runs.interruption import Interruption
 from common.runs.keeper import Keeper
+from common.runs.status import Status
 from kdseg.settings import TrainSettings
 from kdseg.train import SegmentationTraining, train
 from tests.kdrl.test_resume import differences

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from common.evaluation.segmentation import confusion_matrix, scores
-from common.runs.folder import Run, Status
+from common.runs.folder import Run
 from common.runs.identity import Identity
 from common.runs.items import item_key
 from common.runs.records import Record
+from common.runs.status import Status
 
 CLASSES = ("background", "agent", "wall")
 CONFIG = "method: test\n"

@@ -14,7 +14,8 @@ from common.errors import InputError
 from common.report.analysis import Analysis, analyse
 from common.report.labels import Named, differences, labels
 from common.report.table import to_csv
-from common.runs.folder import Run, Status
+from common.runs.folder import Run
+from common.runs.status import Status
 
 Make = Callable[..., Run]
 

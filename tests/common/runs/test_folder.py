@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 
 from common.errors import InputError
-from common.runs.folder import Run, Status
+from common.runs.destination import check_free
+from common.runs.folder import Run
 from common.runs.identity import Identity
 from common.runs.records import Record
+from common.runs.status import Status
 
 RECORD = Record(
     task="seg",
@@ -96,22 +98,22 @@ def test_only_a_finished_run_is_of_use_unless_asked_for(run: Run) -> None:
 
 
 def test_a_free_folder_is_one_that_holds_no_other_things(run: Run, tmp_path: Path) -> None:
-    run.check_free()  # interrupted
+    check_free(run)  # interrupted
     (run.path / ".status.x1.json").write_text("half")  # a killed process was writing it
-    run.check_free()
+    check_free(run)
     run.remove_leftovers()
     assert _names(run.path) == {"config.yaml", "identity.json", "status.json"}
     run.set_status(FINISHED)
     with pytest.raises(InputError, match="already holds a finished run"):
-        run.check_free()
+        check_free(run)
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "thesis.tex").write_text("x")
     with pytest.raises(InputError, match="holds files that are not a run's"):
-        Run(tmp_path / "thesis").check_free()
+        check_free(Run(tmp_path / "thesis"))
     with pytest.raises(InputError, match="is a file"):
-        Run(tmp_path / "thesis" / "thesis.tex").check_free()
+        check_free(Run(tmp_path / "thesis" / "thesis.tex"))
     assert _names(tmp_path) == {"run", "thesis"}
-    Run(tmp_path / "new").check_free()
+    check_free(Run(tmp_path / "new"))
     assert not (tmp_path / "new").exists()
 
 
@@ -119,7 +121,7 @@ def test_a_free_folder_is_one_that_holds_no_other_things(run: Run, tmp_path: Pat
 def test_a_folder_that_cannot_be_written_to_is_refused(run: Run) -> None:
     run.path.chmod(0o500)
     with pytest.raises(InputError, match="cannot be written to"):
-        run.check_free()
+        check_free(run)
 
 
 def test_set_aside_keeps_what_was_there_and_leaves_room(run: Run) -> None:
