@@ -8,7 +8,7 @@ import numpy as np
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).parents[2])
 
-from benchmarks.effect import defaults, nuclei, state_diversity
+from benchmarks.effect import defaults, state_diversity, strong
 from benchmarks.effect.committed import budget, description, rows_of
 from benchmarks.effect.comparison import AVERAGED, Rows, difference, percent, read
 
@@ -108,7 +108,7 @@ def page() -> str:
                 "*": "All three targets, equal weight",
             },
         ),
-        *nuclei.sections(),
+        *strong.sections(),
         "## Default settings",
         "",
         " ".join((defaults.__doc__ or "").split("\n\n", 1)[1].split()),
