@@ -1,6 +1,7 @@
 """The rules of the code base that a parser can check."""
 
 import ast
+import graphlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -35,6 +36,23 @@ def _violations(source: str, package: str) -> list[tuple[int, str]]:
     return [(line, name) for line, name in _imported(ast.parse(source), package) if name in FORBIDDEN[package]]
 
 
+def _module(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def _modules(source: str, known: set[str]) -> set[str]:
+    """The known modules that a source imports, those inside functions included."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module is not None:
+            inner = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= (inner & known) or {node.module}
+    return found & known
+
+
 def _undocumented(source: str) -> list[str]:
     tree = ast.parse(source)
     kinds = (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
@@ -66,6 +84,15 @@ def test_a_forbidden_import_is_seen(package: str, source: str) -> None:
 def test_imports_point_one_way(path: Path) -> None:
     found = _violations(path.read_text(), path.relative_to(ROOT).parts[0])
     assert not found, f"{_name(path)} imports {found}; kdrl and kdseg may import common, nothing else among the three"
+
+
+def test_modules_do_not_import_each_other_in_circles() -> None:
+    known = {_module(path): path for path in SOURCES}
+    graph = {name: _modules(path.read_text(), set(known)) - {name} for name, path in known.items()}
+    assert "common.errors" in graph["common.runs.folder"] and "kdrl.configured" in graph["kdrl.train"]
+    assert len(list(graphlib.TopologicalSorter(graph).static_order())) == len(known)  # raises CycleError
+    with pytest.raises(graphlib.CycleError):
+        list(graphlib.TopologicalSorter({**graph, "common.errors": {"kdrl.train"}}).static_order())
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=_name)

@@ -1,0 +1,152 @@
+"""Disks that are full at every moment: one line is said, nothing that was saved is lost, and there is a way on.
+
+``python benchmarks/reliability/full_disk.py`` (as root: it mounts small file systems in memory) gives each task's
+training, and the programs that write something of a run, disks of so many sizes between nothing and what they need.
+A training that ended for want of room is given more, and the same command again: it must come to the same bits as one
+that had room from the start. ``results/full_disk.json`` has what came of each size; a traceback, a success without its
+output, or a difference is a fault.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).parents[2])
+
+from rich.console import Console
+
+from benchmarks.reliability.kills import ROOT, TASKS, command, differences
+from benchmarks.speed import machine
+from common.runs.folder import Run
+
+RESULTS = Path(__file__).parent / "results" / "full_disk.json"
+PLENTY = 256 * 2**20
+
+
+@contextlib.contextmanager
+def disk(place: Path, size: int) -> Iterator[Path]:
+    """A file system of so many bytes."""
+    place.mkdir(parents=True, exist_ok=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(place)], check=True)
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", str(place)], check=True)
+
+
+def enlarge(place: Path) -> None:
+    """Give a file system plenty of room."""
+    subprocess.run(["mount", "-o", f"remount,size={PLENTY}", str(place)], check=True)
+
+
+def bytes_of(folder: Path) -> int:
+    """What a folder takes on such a disk, whose pages are of 4 KiB."""
+    return sum(-(-path.stat().st_size // 4096) * 4096 for path in folder.rglob("*") if path.is_file())
+
+
+def faults_of(done: "subprocess.CompletedProcess[str]") -> list[str]:
+    """What is wrong with how a program that may lack room ended."""
+    lines = done.stderr.strip().splitlines()
+    found = []
+    if "Traceback" in done.stdout + done.stderr:
+        found.append(f"a traceback: {lines[-1] if lines else ''}")
+    if done.returncode and (not lines or not lines[-1].startswith("error: ")):
+        found.append(f"status {done.returncode} without a line that says why: {lines[-1:]}")
+    return found
+
+
+def run(given: Sequence[str]) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(given, capture_output=True, text=True)
+
+
+def training(task: str, work: Path, sizes: int, console: Console) -> dict[str, Any]:
+    """A training on disks of so many sizes."""
+    teacher, whole, place = work / task / "teacher", work / task / "whole", work / task / "disk"
+    for folder, asked in ((teacher, None), (whole, teacher)):
+        subprocess.run(command(task, folder, asked), check=True, stdout=subprocess.DEVNULL)
+    events, faults = [], []
+    for size in np.linspace(8192, 1.5 * bytes_of(whole), sizes).astype(int):
+        with disk(place, int(size)):
+            given = command(task, place / "run", teacher)
+            first = run(given)
+            status = Run(place / "run").status() if (place / "run" / "status.json").exists() else None
+            where = "before it began" if status is None else f"{status.stage}, {status.steps} of {status.of}"
+            found = faults_of(first)
+            enlarge(place)
+            if first.returncode:
+                second = run(given)
+                found += [f"again: {second.stderr.strip()[-300:]}"] if second.returncode else []
+            found += [] if found else list(differences(Run(place / "run"), Run(whole)))
+        events.append([int(size), first.returncode, where])
+        faults += [f"{size}: {one}" for one in found]
+        console.print(f"{task}: {int(size):,} bytes, status {first.returncode}, {where}, {len(faults)} faults")
+    return {"bytes": bytes_of(whole), "events": events, "faults": faults}
+
+
+def programs(work: Path) -> dict[str, list[str]]:
+    """What is made of a finished run, by a program's name; ``OUT`` is where to."""
+    policy, network = (str(work / task / "whole") for task in ("policies", "segmentation"))
+    images = str(ROOT / "tests" / "data" / "nuclei" / "fluorescence" / "images")
+    return {
+        "kd-report": [network, policy, "--out", "OUT/report"],
+        "kdseg-predict": [f"run={network}", f"images={images}", "out=OUT/predictions"],
+        "kdseg-export": [f"run={network}", "out=OUT/shared"],
+        "kdrl-export": [f"run={policy}", "out=OUT/shared"],
+        "kdrl-play": [f"run={policy}", "out=OUT/film.webp"],
+        "kdseg-evaluate": [f"run={network}", "out=OUT/judged"],
+    }
+
+
+def writing(name: str, given: Sequence[str], work: Path, sizes: int, console: Console) -> dict[str, Any]:
+    """A program that writes something of a run, on disks of so many sizes."""
+    place = work / "disk"
+    program = str(Path(sys.executable).with_name(name))
+
+    def asked(out: Path) -> list[str]:
+        return [program, *(one.replace("OUT", str(out)) for one in given)]
+
+    plenty = work / "plenty" / name
+    plenty.mkdir(parents=True)
+    subprocess.run(asked(plenty), check=True, capture_output=True)
+    wanted = sorted(str(path.relative_to(plenty)) for path in plenty.rglob("*") if path.is_file())
+    events, faults = [], []
+    for size in np.linspace(4096, 1.2 * bytes_of(plenty), sizes).astype(int):
+        with disk(place, int(size)):
+            done = run(asked(place))
+            there = sorted(str(path.relative_to(place)) for path in place.rglob("*") if path.is_file())
+            found = faults_of(done)
+            if done.returncode == 0 and there != wanted:
+                found.append(f"success without {sorted(set(wanted) - set(there))}")
+        events.append([int(size), done.returncode])
+        faults += [f"{size}: {one}" for one in found]
+        console.print(f"{name}: {int(size):,} bytes, status {done.returncode}, {len(faults)} faults")
+    return {"bytes": bytes_of(plenty), "events": events, "faults": faults}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sizes", type=int, default=20, help="disks a training; other programs have a third of it")
+    options = parser.parse_args()
+    os.environ["OMP_NUM_THREADS"] = "1"
+    console, work = Console(), Path(tempfile.mkdtemp(prefix="full-disk-"))
+    found = {task: training(task, work, options.sizes, console) for task in TASKS}
+    for name, given in programs(work).items():
+        found[name] = writing(name, given, work, options.sizes // 3, console)
+    shutil.rmtree(work)
+    RESULTS.write_text(json.dumps({"machine": machine.describe("cpu"), **found}, indent=1) + "\n")
+    return int(any(one["faults"] for one in found.values()))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
