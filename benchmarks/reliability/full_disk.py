@@ -90,7 +90,7 @@ def training(task: str, work: Path, sizes: int, console: Console) -> dict[str, A
             found += [] if found else list(differences(Run(place / "run"), Run(whole)))
         events.append([int(size), first.returncode, where])
         faults += [f"{size}: {one}" for one in found]
-        console.print(f"{task}: {int(size):,} bytes, status {first.returncode}, {where}, {len(faults)} faults")
+        console.print(f"{task}: {int(size):,} bytes, status {first.returncode}, {where}", *found, sep="\n  ", markup=False)
     return {"bytes": bytes_of(whole), "events": events, "faults": faults}
 
 
@@ -130,7 +130,7 @@ def writing(name: str, given: Sequence[str], work: Path, sizes: int, console: Co
                 found.append(f"success without {sorted(set(wanted) - set(there))}")
         events.append([int(size), done.returncode])
         faults += [f"{size}: {one}" for one in found]
-        console.print(f"{name}: {int(size):,} bytes, status {done.returncode}, {len(faults)} faults")
+        console.print(f"{name}: {int(size):,} bytes, status {done.returncode}", *found, sep="\n  ", markup=False)
     return {"bytes": bytes_of(plenty), "events": events, "faults": faults}
 
 

@@ -11,7 +11,7 @@ from stable_baselines3.common.policies import ActorCriticCnnPolicy
 from common.configuration import read_settings
 from common.errors import InputError
 from common.runs.folder import Run
-from common.runs.records import Record, append_records
+from common.runs.records import append_records
 from common.runs.status import Status
 from common.runs.weights import keep_teachers, save_weights
 from kdrl.extractors import policy_kwargs
@@ -19,25 +19,10 @@ from kdrl.networks import PolicyLogits
 from kdrl.procgen_game import OBSERVATION_SPACE
 from kdrl.restore import load_network, load_teacher
 from kdrl.settings import TrainSettings
+from tests.rows import make_record
 
 OLD = Path(__file__).parents[1] / "data" / "runs-0.1.0" / "kdrl.yaml"
-ROW = Record(
-    task="rl",
-    method="kddg",
-    seed=0,
-    source=["leaper/themed"],
-    target="leaper/themed",
-    domain="leaper/themed",
-    seen=False,
-    split="test",
-    metric="return",
-    value=1.0,
-    n=8,
-    selection="last",
-    steps=256,
-    seconds=1.0,
-    network="small",
-)
+ROW = make_record(task="rl", target="leaper/themed", domain="leaper/themed", metric="return", split="test")
 FRAMES = torch.randint(0, 256, (3, 3, 64, 64), dtype=torch.uint8)
 
 

@@ -2,7 +2,7 @@
 
 import copy
 import csv
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from common.runs.records import Record
 from kdseg import SegmentationModule, create_network
 from kdseg.evaluate import main as evaluate
 from kdseg.train import main as train
+from tests.kdseg.lightning import Batch, Loader, make_trainer
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:You defined a `validation_step`"),
@@ -32,7 +33,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:The '.*dataloader' does not have many workers"),
 ]
 
-Batch = dict[str, Tensor]
 State = dict[str, Tensor]
 Call = Callable[..., Any]
 KINDS = ("averaged", "last")
@@ -53,25 +53,6 @@ class Weights(pl.Callback):
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         self.states.append(copy.deepcopy(pl_module.network.state_dict()))
-
-
-class Loader:
-    """Batches in order, epoch after epoch. A list would be taken for a list of loaders."""
-
-    def __init__(self, batches: list[Batch]) -> None:
-        self.batches = batches
-
-    def __iter__(self) -> Iterator[Batch]:
-        return iter(self.batches)
-
-    def __len__(self) -> int:
-        return len(self.batches)
-
-
-def make_trainer(**options: Any) -> pl.Trainer:
-    quiet = ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary")
-    fixed = {"accelerator": "cpu", "devices": 1, "max_epochs": -1, "num_sanity_val_steps": 0, "log_every_n_steps": 1}
-    return pl.Trainer(**dict.fromkeys(quiet, False), **fixed, **options)
 
 
 def fit(

@@ -8,7 +8,7 @@ import copy
 import json
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from common.terms import KD, KDDG, SDDropout, Term, TermOutput
 from common.view import View
 from kdseg import FolderData, SegmentationModule, create_network
 from kdseg.metrics import batch_confusion
+from tests.kdseg.lightning import Batch, Loader, make_trainer
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:You defined a `validation_step`"),
@@ -38,7 +39,6 @@ pytestmark = [
 ]
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "kdseg.json"
-Batch = dict[str, Tensor]
 
 # The threshold of KDDG is low enough to filter networks that have learnt nothing yet.
 METHODS: dict[str, Callable[[], dict[str, Term]]] = {
@@ -83,29 +83,6 @@ class Losses(pl.Callback):
     ) -> None:
         self.losses.append(outputs["loss"])
         self.logged.append(dict(trainer.logged_metrics))
-
-
-class Loader:
-    """Batches in order, epoch after epoch; unlike torch's DataLoader it draws no random number for itself."""
-
-    def __init__(self, batches: list[Batch]) -> None:
-        self.batches = batches
-
-    def __iter__(self) -> Iterator[Batch]:
-        return iter(self.batches)
-
-    def __len__(self) -> int:
-        return len(self.batches)
-
-
-def make_trainer(**options: Any) -> pl.Trainer:
-    quiet = {
-        "logger": False,
-        "enable_checkpointing": False,
-        "enable_progress_bar": False,
-        "enable_model_summary": False,
-    }
-    return pl.Trainer(accelerator="cpu", devices=1, max_epochs=-1, log_every_n_steps=1, **quiet, **options)
 
 
 def fit(module: SegmentationModule, batches: list[Batch], steps: int = 4, seed: int = 3, **options: Any) -> Losses:

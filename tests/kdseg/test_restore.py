@@ -11,32 +11,17 @@ import yaml
 from common.configuration import read_settings
 from common.errors import InputError
 from common.runs.folder import Run
-from common.runs.records import Record, append_records
+from common.runs.records import append_records
 from common.runs.status import Status
 from common.runs.weights import keep_teachers, save_weights
 from kdseg import FolderData
 from kdseg.configured import make_data
 from kdseg.restore import build_network, load_network, load_teacher
 from kdseg.settings import TrainSettings
+from tests.rows import make_record
 
 OLD = Path(__file__).parents[1] / "data" / "runs-0.1.0" / "kdseg.yaml"
-ROW = Record(
-    task="seg",
-    method="kddg_sdd",
-    seed=0,
-    source=["purple_on_white"],
-    target="fluorescence",
-    domain="fluorescence",
-    seen=False,
-    split="test",
-    metric="miou",
-    value=0.5,
-    n=12,
-    selection="last",
-    steps=1000,
-    seconds=1.0,
-    network="unet_small",
-)
+ROW = make_record(target="fluorescence", domain="fluorescence", split="test", steps=1000)
 IMAGES = torch.randn(2, 3, 32, 32)
 
 

@@ -1,6 +1,5 @@
 """A run's folder: nothing is half written, nothing is lost, and what is broken is named."""
 
-import dataclasses
 import os
 from pathlib import Path
 
@@ -10,28 +9,11 @@ from common.errors import InputError
 from common.runs.destination import check_free
 from common.runs.folder import Run
 from common.runs.identity import Identity
-from common.runs.records import Record
 from common.runs.status import Status
+from tests.rows import make_record
 
-RECORD = Record(
-    task="seg",
-    method="kd",
-    seed=3,
-    source=["plain", "themed"],
-    target="generated",
-    domain="generated",
-    seen=False,
-    split="validation",
-    metric="miou",
-    value=0.625,
-    n=40,
-    selection="last",
-    steps=100,
-    seconds=1.5,
-    network="unet",
-    versions={"torch": "2"},
-)
-TEST_RECORD = dataclasses.replace(RECORD, split="test")
+RECORD = make_record()
+TEST_RECORD = make_record(split="test")
 IDENTITY = Identity("seg", {"budget": 100}, {"target": "generated"}, {"method": "kd"}, 3)
 FINISHED = Status("finished", 100, 100, 1.5)
 

@@ -10,27 +10,11 @@ import numpy as np
 import pytest
 
 from common.errors import InputError
-from common.runs.records import Record, append_records, library_versions, read_records
+from common.runs.records import append_records, library_versions, read_records
+from tests.rows import make_record
 
-RECORD = Record(
-    task="seg",
-    method="kd",
-    seed=3,
-    source=["plain", "themed"],
-    target="generated",
-    domain="generated",
-    seen=False,
-    split="validation",
-    metric="miou",
-    value=0.625,
-    n=40,
-    selection="last",
-    steps=100,
-    seconds=1.5,
-    network="unet",
-    versions={"torch": "2"},
-)
-OTHER = dataclasses.replace(RECORD, split="test", identity="0123456789ab", resumed="inexact")
+RECORD = make_record()
+OTHER = make_record(split="test", identity="0123456789ab", resumed="inexact")
 
 
 @pytest.fixture

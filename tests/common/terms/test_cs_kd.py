@@ -10,20 +10,7 @@ from common.distillation import Distillation
 from common.errors import InputError
 from common.teacher import Teacher
 from common.terms.cs_kd import CSKD, CSKDTeacher, class_means, class_partners
-from common.view import View
-
-
-def _view(logits: Tensor, targets: Tensor | None, valid: Tensor | None = None, teacher: Tensor | None = None) -> View:
-    return View(
-        inputs=logits,
-        features=logits,
-        head=torch.nn.Identity(),
-        logits=logits,
-        forward=torch.nn.Identity(),
-        targets=targets,
-        valid=valid,
-        teacher_logits=teacher,
-    )
+from tests.views import logits_view
 
 
 def _draw(*shape: int) -> tuple[Tensor, Tensor]:
@@ -63,7 +50,7 @@ def test_invalid_samples_are_nobodys_partner() -> None:
 def test_pairs_by_hand() -> None:
     # Two of class 0 at T = 2: (1/2, 1/2) and (3/4, 1/4); one of class 1, alone.
     logits = torch.tensor([[0.0, 0.0], [2 * math.log(3.0), 0.0], [5.0, -5.0]])
-    output = CSKD(temperature=2.0)(_view(logits, torch.tensor([0, 0, 1])))
+    output = CSKD(temperature=2.0)(logits_view(logits, torch.tensor([0, 0, 1])))
     first = 4 * (0.75 * math.log(1.5) + 0.25 * math.log(0.5))
     second = 4 * (0.5 * math.log(2 / 3) + 0.5 * math.log(2.0))
     torch.testing.assert_close(output.loss, torch.tensor([first, second, 0.0]))
@@ -74,7 +61,7 @@ def test_pairs_teach_without_a_gradient() -> None:
     logits, targets = _draw(8, 3)
     logits.requires_grad_()
     torch.manual_seed(0)
-    CSKD(temperature=2.0)(_view(logits, targets)).loss.sum().backward()
+    CSKD(temperature=2.0)(logits_view(logits, targets)).loss.sum().backward()
     torch.manual_seed(0)
     partner = class_partners(targets)
     p, q = (logits.detach() / 2).softmax(dim=1), (logits.detach()[partner] / 2).softmax(dim=1)
@@ -90,7 +77,7 @@ def test_maps_against_a_loop_in_float64(masked: bool, temperature: float) -> Non
     logits, targets = _draw(2, 4, 3, 5)
     valid = torch.rand(2, 3, 5, generator=torch.Generator().manual_seed(1)) > 0.3 if masked else None
     counted = torch.ones(2, 3, 5, dtype=torch.bool) if valid is None else valid
-    loss = CSKD(temperature=temperature)(_view(logits, targets.masked_fill(~counted, 255), valid)).loss
+    loss = CSKD(temperature=temperature)(logits_view(logits, targets.masked_fill(~counted, 255), valid)).loss
     p = (logits / temperature).softmax(dim=1).movedim(1, -1)
     expected = torch.zeros(2, 3, 5, dtype=torch.float64)
     for b in range(2):
@@ -111,7 +98,7 @@ def test_class_means_of_absent_classes_are_zero() -> None:
 def test_maps_teach_without_a_gradient() -> None:
     logits, targets = _draw(2, 4, 3, 5)
     logits.requires_grad_()
-    CSKD(temperature=2.0)(_view(logits, targets)).loss.sum().backward()
+    CSKD(temperature=2.0)(logits_view(logits, targets)).loss.sum().backward()
     p = (logits.detach() / 2).softmax(dim=1)
     q = class_means(p, targets)[targets].movedim(-1, 1)
     torch.testing.assert_close(logits.grad, 2 * (p - q), rtol=1e-8, atol=1e-10)
@@ -121,13 +108,13 @@ def test_maps_teach_without_a_gradient() -> None:
 def test_zero_where_a_class_is_of_one_mind(shape: tuple[int, ...]) -> None:
     _, targets = _draw(*shape)
     logits = torch.randn(3, 3, generator=torch.Generator().manual_seed(2))[targets].movedim(-1, 1)
-    loss = CSKD()(_view(logits, targets)).loss
+    loss = CSKD()(logits_view(logits, targets)).loss
     torch.testing.assert_close(loss, torch.zeros_like(loss), rtol=0, atol=1e-5)
 
 
 def test_certain_predictions_stay_finite() -> None:
     logits = torch.tensor([[[400.0, 500.0]], [[-400.0, -300.0]]]).movedim(0, 1).reshape(1, 2, 1, 2).requires_grad_()
-    loss = CSKD(temperature=1.0)(_view(logits, torch.zeros(1, 1, 2, dtype=torch.long))).loss
+    loss = CSKD(temperature=1.0)(logits_view(logits, torch.zeros(1, 1, 2, dtype=torch.long))).loss
     loss.sum().backward()
     assert loss.isfinite().all() and logits.grad is not None and logits.grad.isfinite().all()
 
@@ -137,7 +124,7 @@ def test_invalid_positions_may_hold_anything(shape: tuple[int, ...]) -> None:
     logits, targets = _draw(*shape)
     valid = torch.arange(targets.numel()).reshape(targets.shape) % 3 != 0
     logits = logits.masked_fill(~valid.unsqueeze(1), math.inf).requires_grad_()
-    loss = CSKD()(_view(logits, targets.masked_fill(~valid, 255), valid)).loss
+    loss = CSKD()(logits_view(logits, targets.masked_fill(~valid, 255), valid)).loss
     loss.sum().backward()
     assert (loss[~valid] == 0).all() and (loss[valid] > 0).any() and loss.isfinite().all()
     assert logits.grad is not None and logits.grad.isfinite().all()
@@ -149,7 +136,7 @@ def test_same_seed_same_pairs() -> None:
     values = []
     for seed in (0, 0, 1):
         torch.manual_seed(seed)
-        values.append(CSKD()(_view(logits, targets)).loss)
+        values.append(CSKD()(logits_view(logits, targets)).loss)
     assert torch.equal(values[0], values[1]) and not torch.equal(values[0], values[2])
 
 
@@ -158,9 +145,9 @@ def test_the_teachers_choice_groups_instead_of_labels(shape: tuple[int, ...]) ->
     logits, _ = _draw(*shape)
     teacher = torch.randn(*shape, generator=torch.Generator().manual_seed(5))
     torch.manual_seed(0)
-    loss = CSKDTeacher()(_view(logits, None, teacher=teacher)).loss
+    loss = CSKDTeacher()(logits_view(logits, None, teacher=teacher)).loss
     torch.manual_seed(0)
-    expected = CSKD()(_view(logits, teacher.argmax(dim=1))).loss
+    expected = CSKD()(logits_view(logits, teacher.argmax(dim=1))).loss
     assert torch.equal(loss, expected) and (loss > 0).any()
 
 
@@ -175,9 +162,9 @@ def test_needs() -> None:
 
 def test_half_precision_is_computed_in_float32() -> None:
     logits, targets = _draw(2, 3, 4, 4)
-    loss = CSKD()(_view(logits.half(), targets)).loss
+    loss = CSKD()(logits_view(logits.half(), targets)).loss
     assert loss.dtype == torch.float32
-    torch.testing.assert_close(loss.double(), CSKD()(_view(logits, targets)).loss, rtol=0.02, atol=0.01)
+    torch.testing.assert_close(loss.double(), CSKD()(logits_view(logits, targets)).loss, rtol=0.02, atol=0.01)
 
 
 @pytest.mark.parametrize("temperature", [0.0, -2.0, math.nan])

@@ -4,30 +4,17 @@ import math
 
 import pytest
 import torch
-from torch import Tensor
 
 from common.distillation import Distillation
 from common.errors import InputError
 from common.teacher import Teacher
 from common.terms import KD
-from common.view import View
-
-
-def _view(logits: Tensor, teacher_logits: Tensor, valid: Tensor | None = None) -> View:
-    return View(
-        inputs=logits,
-        features=logits,
-        head=torch.nn.Identity(),
-        logits=logits,
-        forward=torch.nn.Identity(),
-        valid=valid,
-        teacher_logits=teacher_logits,
-    )
+from tests.views import logits_view
 
 
 def test_by_hand() -> None:
     # At T = 2 the teacher is (3/4, 1/4), the student even: T² · [3/4 ln(3/2) + 1/4 ln(1/2)]
-    view = _view(torch.zeros(1, 2), torch.tensor([[2 * math.log(3.0), 0.0]]))
+    view = logits_view(torch.zeros(1, 2), teacher=torch.tensor([[2 * math.log(3.0), 0.0]]))
     expected = 4 * (0.75 * math.log(1.5) + 0.25 * math.log(0.5))
     torch.testing.assert_close(KD(temperature=2.0)(view).loss, torch.tensor([expected]))
 
@@ -40,7 +27,7 @@ def test_gradient_is_temperature_times_p_minus_q_times_weight(shape: tuple[int, 
     logits.requires_grad_()
     weight, task_weight = 0.7, 0.0
     distillation = Distillation({"kd": KD(weight, temperature)}, task_weight, Teacher([torch.nn.Identity()]))
-    distillation(_view(logits, teacher_logits), torch.tensor(3.0)).loss.backward()
+    distillation(logits_view(logits, teacher=teacher_logits), torch.tensor(3.0)).loss.backward()
     p = (logits.detach() / temperature).softmax(dim=1)
     q = (teacher_logits / temperature).softmax(dim=1)
     positions = logits.numel() / shape[1]
@@ -52,7 +39,7 @@ def test_loss_is_per_position_and_zero_where_not_valid() -> None:
     logits, teacher_logits = torch.randn(2, 2, 5, 3, 2)
     valid = torch.rand(2, 3, 2) > 0.5
     assert valid.any() and not valid.all()
-    loss = KD()(_view(logits, teacher_logits, valid)).loss
+    loss = KD()(logits_view(logits, teacher=teacher_logits, valid=valid)).loss
     assert loss.shape == (2, 3, 2)
     assert (loss[~valid] == 0).all() and (loss[valid] > 0).all()
 
@@ -60,14 +47,14 @@ def test_loss_is_per_position_and_zero_where_not_valid() -> None:
 def test_agreement_is_counted_over_valid_positions() -> None:
     logits = torch.tensor([[2.0, 1.0], [1.0, 2.0], [2.0, 1.0], [1.0, 2.0]])
     teacher_logits = torch.tensor([[5.0, 0.0], [5.0, 0.0], [5.0, 0.0], [0.0, 5.0]])
-    assert KD()(_view(logits, teacher_logits)).metrics["teacher_agreement"].item() == 0.75
+    assert KD()(logits_view(logits, teacher=teacher_logits)).metrics["teacher_agreement"].item() == 0.75
     valid = torch.tensor([True, True, False, False])
-    assert KD()(_view(logits, teacher_logits, valid)).metrics["teacher_agreement"].item() == 0.5
+    assert KD()(logits_view(logits, teacher=teacher_logits, valid=valid)).metrics["teacher_agreement"].item() == 0.5
 
 
 def test_needs_a_teacher_and_asks_for_no_filter() -> None:
     assert KD.needs == {"teacher"}
-    assert KD()(_view(torch.zeros(1, 2), torch.zeros(1, 2))).position_weight is None
+    assert KD()(logits_view(torch.zeros(1, 2), teacher=torch.zeros(1, 2))).position_weight is None
 
 
 @pytest.mark.parametrize("temperature", [0.0, -2.0])

@@ -14,22 +14,10 @@ from common.teacher import Teacher
 from common.terms import KD, KDDG, Term
 from common.terms.kddg import Reading
 from common.view import View
+from tests.views import logits_view
 
 READINGS: tuple[Reading, ...] = get_args(Reading)
 SHAPES = [(40, 4), (4, 5, 4, 3)]
-
-
-def _view(logits: Tensor, teacher_logits: Tensor, targets: Tensor | None, valid: Tensor | None = None) -> View:
-    return View(
-        inputs=logits,
-        features=logits,
-        head=torch.nn.Identity(),
-        logits=logits,
-        forward=torch.nn.Identity(),
-        targets=targets,
-        valid=valid,
-        teacher_logits=teacher_logits,
-    )
 
 
 def _draw(shape: tuple[int, ...]) -> tuple[Tensor, Tensor, Tensor]:
@@ -63,7 +51,7 @@ def test_student_reading_scales_the_whole_gradient_of_a_position(
     shape: tuple[int, ...], task_weight: float, weight: float, temperature: float
 ) -> None:
     logits, teacher_logits, targets = _draw(shape)
-    view = _view(logits, teacher_logits, targets)
+    view = logits_view(logits, targets, teacher=teacher_logits)
     _total(KDDG(weight, temperature, 0.5), view, task_weight).loss.backward()
 
     p, y = logits.detach().softmax(dim=1), _one_hot(targets, shape[1])
@@ -90,7 +78,9 @@ def _looked_at(reading: Reading, logits: Tensor, teacher: Tensor, y: Tensor, tem
 def test_the_other_readings_scale_the_distillation_alone(shape: tuple[int, ...], reading: Reading) -> None:
     task_weight, weight, temperature = 0.3, 0.9, 2.0
     logits, teacher_logits, targets = _draw(shape)
-    output = _total(KDDG(weight, temperature, 0.5, reading), _view(logits, teacher_logits, targets), task_weight)
+    output = _total(
+        KDDG(weight, temperature, 0.5, reading), logits_view(logits, targets, teacher=teacher_logits), task_weight
+    )
     output.loss.backward()
 
     p, y = logits.detach().softmax(dim=1), _one_hot(targets, shape[1])
@@ -104,7 +94,7 @@ def test_the_other_readings_scale_the_distillation_alone(shape: tuple[int, ...],
 def test_softened_and_overlap_by_hand() -> None:
     # One position, T = 2: the teacher's logits (2 ln 3, 0) are .75 and .25, the student's (0, 0) a half each.
     teacher, student = torch.tensor([[2 * math.log(3), 0.0]]), torch.zeros(1, 2)
-    view = _view(student, teacher, torch.tensor([0]))
+    view = logits_view(student, torch.tensor([0]), teacher=teacher)
     # KL(q ‖ p) = .75 ln 1.5 + .25 ln .5, and T² = 4 times that.
     loss = 4 * (0.75 * math.log(1.5) + 0.25 * math.log(0.5))
     # n = .6: w(.75) = ((1.6 − 1.5) / .4)² = 1/16; the overlap is .5 + .25 = .75 as well.
@@ -113,21 +103,21 @@ def test_softened_and_overlap_by_hand() -> None:
         assert output.loss.item() == pytest.approx(loss / 16, rel=1e-4)
         assert output.position_weight is None
     # The other label has .25, below the threshold.
-    other = _view(student, teacher, torch.tensor([1]))
+    other = logits_view(student, torch.tensor([1]), teacher=teacher)
     assert KDDG(1.0, 2.0, 0.6, "softened")(other).loss.item() == pytest.approx(loss, rel=1e-5)
 
 
 def test_overlap_leaves_a_student_alone_that_says_what_its_teacher_says() -> None:
     logits, _, targets = _draw((40, 4))
     teacher = (logits.detach() + 1e-3 * torch.randn(40, 4, generator=torch.Generator().manual_seed(1))).double()
-    _total(KDDG(reading="overlap"), _view(logits, teacher, targets), 0.0).loss.backward()
+    _total(KDDG(reading="overlap"), logits_view(logits, targets, teacher=teacher), 0.0).loss.backward()
     assert logits.grad is not None and not logits.grad.any()
 
 
 def test_teacher_reading_leaves_the_tasks_gradient_where_the_teacher_is_certain() -> None:
     logits, _, targets = _draw((40, 4))
     certain = 100 * _one_hot(targets, 4)
-    _total(KDDG(reading="teacher"), _view(logits, certain, targets), 1.0).loss.backward()
+    _total(KDDG(reading="teacher"), logits_view(logits, targets, teacher=certain), 1.0).loss.backward()
     expected = (logits.detach().softmax(dim=1) - _one_hot(targets, 4)) / 40
     torch.testing.assert_close(logits.grad, expected, rtol=1e-9, atol=1e-12)
 
@@ -135,19 +125,19 @@ def test_teacher_reading_leaves_the_tasks_gradient_where_the_teacher_is_certain(
 def test_without_targets_the_label_is_the_teachers_most_probable_class() -> None:
     logits, teacher_logits, _ = _draw((40, 4))
     term = KDDG(threshold=0.5)
-    unlabelled = term(_view(logits, teacher_logits, None)).position_weight
-    labelled = term(_view(logits, teacher_logits, teacher_logits.argmax(dim=1))).position_weight
-    own = term(_view(logits, teacher_logits, logits.argmax(dim=1))).position_weight
+    unlabelled = term(logits_view(logits, None, teacher=teacher_logits)).position_weight
+    labelled = term(logits_view(logits, teacher_logits.argmax(dim=1), teacher=teacher_logits)).position_weight
+    own = term(logits_view(logits, logits.argmax(dim=1), teacher=teacher_logits)).position_weight
     assert torch.equal(unlabelled, labelled)
     assert not torch.equal(unlabelled, own)
 
 
 def test_filter_is_detached() -> None:
     logits, teacher_logits, targets = _draw((40, 4))
-    weight = KDDG()(_view(logits, teacher_logits, targets)).position_weight
+    weight = KDDG()(logits_view(logits, targets, teacher=teacher_logits)).position_weight
     assert weight is not None and not weight.requires_grad and weight.shape == (40,)
     for reading in ("teacher", "softened", "overlap"):
-        assert KDDG(reading=reading)(_view(logits, teacher_logits, targets)).position_weight is None  # type: ignore[arg-type]
+        assert KDDG(reading=reading)(logits_view(logits, targets, teacher=teacher_logits)).position_weight is None  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("reading", READINGS)
@@ -161,12 +151,12 @@ def test_fraction_filtered_and_mean_weight_are_told(reading: Reading) -> None:
     student, teacher = (confident, plain) if reading in ("student", "overlap") else (plain, confident)
     targets = torch.zeros(4, dtype=torch.long)
     term = KDDG(threshold=0.9, reading=reading)
-    output = term(_view(student, teacher, targets))
+    output = term(logits_view(student, targets, teacher=teacher))
     metrics = output.metrics
     assert output.shares["fraction_filtered"].item() == 0.75
     assert metrics["filter_weight"].item() == pytest.approx((1 + 0.64 + 0.04) / 4, abs=1e-5)
     valid = torch.tensor([True, True, False, False])
-    output = term(_view(student, teacher, targets, valid))
+    output = term(logits_view(student, targets, valid, teacher=teacher))
     metrics = output.metrics
     assert output.shares["fraction_filtered"].item() == 0.5
     assert metrics["filter_weight"].item() == pytest.approx(0.82, abs=1e-5)
@@ -176,7 +166,7 @@ def test_fraction_filtered_and_mean_weight_are_told(reading: Reading) -> None:
 @pytest.mark.parametrize("reading", READINGS)
 def test_threshold_near_one_equals_kd(reading: Reading) -> None:
     logits, teacher_logits, targets = _draw((4, 5, 4, 3))
-    view = _view(logits, teacher_logits, targets)
+    view = logits_view(logits, targets, teacher=teacher_logits)
     filtered = _total(KDDG(0.5, 2.0, 1 - 1e-9, reading), view, 0.1)
     plain = _total(KD(0.5, 2.0), view, 0.1)
     assert filtered.metrics["kddg/fraction_filtered"] == 0
@@ -189,7 +179,7 @@ def test_invalid_positions_may_hold_any_label() -> None:
     ignored = targets.masked_fill(~valid, 255)
     task = F.cross_entropy(logits, ignored, ignore_index=255, reduction="none")
     distillation = Distillation({"kddg": KDDG(threshold=0.5)}, 1.0, Teacher([torch.nn.Identity()]))
-    distillation(_view(logits, teacher_logits, ignored, valid), task).loss.backward()
+    distillation(logits_view(logits, ignored, valid, teacher=teacher_logits), task).loss.backward()
     assert logits.grad is not None
     inside = valid.unsqueeze(1).expand_as(logits)
     assert (logits.grad[~inside] == 0).all() and logits.grad[inside].abs().sum() > 0

@@ -10,21 +10,9 @@ from torch.nn import functional as F
 from common.distillation import Distillation
 from common.errors import InputError
 from common.terms.label_smoothing import LabelSmoothing, smoothing_penalty
-from common.view import View
+from tests.views import logits_view
 
 SHAPES = [(6, 4), (2, 5, 3, 2)]
-
-
-def _view(logits: Tensor, targets: Tensor | None, valid: Tensor | None = None) -> View:
-    return View(
-        inputs=logits,
-        features=logits,
-        head=torch.nn.Identity(),
-        logits=logits,
-        forward=torch.nn.Identity(),
-        targets=targets,
-        valid=valid,
-    )
 
 
 def _draw(shape: tuple[int, ...], dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
@@ -35,7 +23,7 @@ def _draw(shape: tuple[int, ...], dtype: torch.dtype = torch.float64) -> tuple[T
 
 def test_by_hand() -> None:
     # p = (3/4, 1/4), label 0: mean(−log p) − (−log p_0) = ½ [log(4/3) + log 4] − log(4/3) = ½ log 3
-    view = _view(torch.tensor([[math.log(3.0), 0.0]]), torch.tensor([0]))
+    view = logits_view(torch.tensor([[math.log(3.0), 0.0]]), torch.tensor([0]))
     output = LabelSmoothing(epsilon=0.2)(view)
     torch.testing.assert_close(output.loss, torch.tensor([0.2 * 0.5 * math.log(3.0)]))
     assert output.metrics["label_probability"].item() == pytest.approx(0.75)
@@ -53,7 +41,7 @@ def test_task_and_term_equal_cross_entropy_with_smoothed_labels(shape: tuple[int
         if name == "ours":
             task = F.cross_entropy(z, ignored, ignore_index=255, reduction="none")
             method = Distillation({"label_smoothing": LabelSmoothing(epsilon=epsilon)})
-            loss = method(_view(z, ignored, valid), task).loss
+            loss = method(logits_view(z, ignored, valid), task).loss
         else:
             loss = F.cross_entropy(z, ignored, ignore_index=255, label_smoothing=epsilon)
         (gradient,) = torch.autograd.grad(loss, z)
@@ -82,7 +70,7 @@ def test_invalid_positions_may_hold_anything() -> None:
     logits, targets = _draw((2, 5, 3, 2))
     valid = torch.arange(12).reshape(2, 3, 2) % 3 != 0
     logits = logits.masked_fill(~valid.unsqueeze(1), math.inf).requires_grad_()
-    loss = LabelSmoothing()(_view(logits, targets.masked_fill(~valid, 255), valid)).loss
+    loss = LabelSmoothing()(logits_view(logits, targets.masked_fill(~valid, 255), valid)).loss
     loss.sum().backward()
     assert (loss[~valid] == 0).all() and (loss[valid] != 0).any()
     assert logits.grad is not None and logits.grad.isfinite().all()

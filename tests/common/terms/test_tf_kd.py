@@ -10,21 +10,9 @@ from torch.nn import functional as F
 from common.distillation import Distillation
 from common.errors import InputError
 from common.terms.tf_kd import TFKDReg, virtual_teacher
-from common.view import View
+from tests.views import logits_view
 
 SHAPES = [(6, 4), (2, 5, 3, 2)]
-
-
-def _view(logits: Tensor, targets: Tensor | None, valid: Tensor | None = None) -> View:
-    return View(
-        inputs=logits,
-        features=logits,
-        head=torch.nn.Identity(),
-        logits=logits,
-        forward=torch.nn.Identity(),
-        targets=targets,
-        valid=valid,
-    )
 
 
 def _draw(shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
@@ -56,7 +44,7 @@ def test_the_virtual_teacher_is_right_and_sums_to_one() -> None:
 def test_by_hand() -> None:
     # u = (.9, .1), T = .8 / ln 3: softmax(u / T) = (3/4, 1/4); the student is even.
     temperature = 0.8 / math.log(3.0)
-    view = _view(torch.zeros(1, 2), torch.tensor([0]))
+    view = logits_view(torch.zeros(1, 2), torch.tensor([0]))
     expected = 0.75 * math.log(1.5) + 0.25 * math.log(0.5)
     output = TFKDReg(correct=0.9, temperature=temperature)(view)
     torch.testing.assert_close(output.loss, torch.tensor([expected]))
@@ -70,7 +58,7 @@ def test_reference_in_float64(shape: tuple[int, ...], correct: float, temperatur
     logits, targets = _draw(shape)
     q, log_p = _softened(targets, shape[1], correct, temperature), logits.log_softmax(dim=1)
     expected = (q * (q.log() - log_p)).sum(dim=1)
-    loss = TFKDReg(correct=correct, temperature=temperature)(_view(logits, targets)).loss
+    loss = TFKDReg(correct=correct, temperature=temperature)(logits_view(logits, targets)).loss
     torch.testing.assert_close(loss, expected, rtol=1e-6, atol=1e-7)
 
 
@@ -81,14 +69,14 @@ def test_total_is_the_authors() -> None:
     elementwise = (q * (q.log() - logits.log_softmax(dim=1))).mean()
     expected = 0.9 * F.cross_entropy(logits, targets) + 0.1 * elementwise * 4
     task = F.cross_entropy(logits, targets, reduction="none")
-    total = Distillation({"tf_kd_reg": TFKDReg()}, task_weight=0.9)(_view(logits, targets), task).loss
+    total = Distillation({"tf_kd_reg": TFKDReg()}, task_weight=0.9)(logits_view(logits, targets), task).loss
     torch.testing.assert_close(total, expected, rtol=1e-6, atol=1e-8)
 
 
 def test_zero_where_the_student_is_the_softened_teacher() -> None:
     targets = torch.tensor([0, 2, 1])
     logits = (virtual_teacher(targets, 3, 0.99) / 20.0 + 7.0).double().requires_grad_()
-    loss = TFKDReg()(_view(logits, targets)).loss
+    loss = TFKDReg()(logits_view(logits, targets)).loss
     loss.sum().backward()
     torch.testing.assert_close(loss, torch.zeros(3, dtype=torch.float64), rtol=0, atol=1e-12)
     assert logits.grad is not None
@@ -104,7 +92,7 @@ def test_invalid_positions_may_hold_anything() -> None:
     logits, targets = _draw((2, 5, 3, 2))
     valid = torch.arange(12).reshape(2, 3, 2) % 3 != 0
     logits = logits.masked_fill(~valid.unsqueeze(1), math.inf).requires_grad_()
-    loss = TFKDReg()(_view(logits, targets.masked_fill(~valid, 255), valid)).loss
+    loss = TFKDReg()(logits_view(logits, targets.masked_fill(~valid, 255), valid)).loss
     loss.sum().backward()
     assert (loss[~valid] == 0).all() and (loss[valid] > 0).all()
     assert logits.grad is not None and logits.grad.isfinite().all()
