@@ -130,7 +130,9 @@ DECISIONS = (
         "kdseg/train.yaml",
         "strength.sd_dropout.end",
         0.1,
-        {0.1: Candidate("sd_dropout"), **{value: Candidate(f"sd_dropout_w{value}") for value in (0.03, 0.3)}},
+        # Averaged: the last weights of a constant rate jump by twenty points from seed to seed.
+        {value: Candidate(f"sd_dropout_w{value}", "averaged") for value in (0.01, 0.03, 0.1)},
+        ("dropout",),
     ),
     Decision(
         "WAKD: averaging.buffers",

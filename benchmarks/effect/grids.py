@@ -112,7 +112,7 @@ def _strong(
         (
             *("trainer.max_steps=400", f"data.augmentation={preset}", "data.crop_size=96", "evaluation.every=0"),
             *("+trainer.enable_progress_bar=false", "learning_rate.shape=one_cycle"),
-            *("strength.kd=1.0", "strength.temperature=2.0", "strength.threshold=0.95", "strength.sd_dropout.end=0.1"),
+            *("strength.kd=1.0", "strength.temperature=2.0", "strength.threshold=0.95", "strength.sd_dropout.end=0.01"),
         ),
         {name: one for name, one in _TEACHERS.items() if any(name in names for names in asked.values())},
         asked,
