@@ -77,6 +77,8 @@ def conditions(name: str) -> list[str]:
     trained = f", trained for {' or '.join(f'{step:,}' for step in longer)} steps" if longer else ""
     networks = [one for one in described.get("teachers", {}).get("teacher", ()) if one.startswith("network=")]
     larger = f", a larger network (`{networks[0]}`)" if networks else ""
+    if not teachers:
+        return [budget(described, steps)]
     return [
         budget(described, steps),
         "",
@@ -115,6 +117,14 @@ def page() -> str:
         "",
         *defaults.table(),
         "",
+        *section(
+            "dropout",
+            "SD-Dropout (mIoU): its weight",
+            {
+                "purple_on_white": "Nuclei, unseen stain: purple on white (every third image of fluorescence)",
+                "generated": "CoinRun, unseen look: generated",
+            },
+        ),
         *section(
             "strength",
             "KD of a teacher that was trained five times as long (mIoU): the weight and the temperature",
