@@ -90,7 +90,9 @@ def training(task: str, work: Path, sizes: int, console: Console) -> dict[str, A
             found += [] if found else list(differences(Run(place / "run"), Run(whole)))
         events.append([int(size), first.returncode, where])
         faults += [f"{size}: {one}" for one in found]
-        console.print(f"{task}: {int(size):,} bytes, status {first.returncode}, {where}", *found, sep="\n  ", markup=False)
+        console.print(
+            f"{task}: {int(size):,} bytes, status {first.returncode}, {where}", *found, sep="\n  ", markup=False
+        )
     return {"bytes": bytes_of(whole), "events": events, "faults": faults}
 
 
