@@ -1,13 +1,23 @@
 """What the committed grids found for a method, for the pages that say it."""
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks.effect import comparison
+from benchmarks.effect import comparison, strong
+from benchmarks.effect.committed import RESULTS, rows_of
 
 DIGITS = Path(__file__).parent / "digits" / "results.md"
-# Grid → what it is about, and whether only its mean over targets is wanted.
-EFFECT = {"core": ("segmentation", True), "policies": ("CoinRun", False)}
+PAGE = "benchmarks/effect/results.md"
+# Grid → what it is about.
+STRONG = {
+    "nuclei_invert": "nuclei",
+    "nuclei_mild": "nuclei, `mild`",
+    "scarce_5": "nuclei, 5 % of the masks",
+    "scarce_25": "nuclei, 25 % of the masks",
+    "microcolonies": "bacteria",
+    "looks": "game frames",
+}
 
 
 class Found(NamedTuple):
@@ -19,6 +29,7 @@ class Found(NamedTuple):
         weights: ``last`` or ``averaged``, as those of plain training.
         difference: In points, with its interval.
         time: Training time over that of plain training; empty where it was not measured.
+        headline: Whether a table with room for one number of this grid shows this one.
     """
 
     about: str
@@ -26,34 +37,48 @@ class Found(NamedTuple):
     weights: str
     difference: str
     time: str
+    headline: bool
 
 
 def found(method: str) -> list[Found]:
-    """Digits first, then segmentation, then policies."""
-    return [*_digits(method), *_effect(method)]
+    """Digits first, then segmentation, then policies; ``erm (averaged)`` is averaging itself, less the last weights."""
+    return [
+        *_digits(method),
+        *(one for name, about in STRONG.items() for one in _strong(method, name, about)),
+        *_compared(method, "core", "segmentation, small budget", lambda row: row["target"] == "*", lambda _: False),
+        *_compared(method, "policies", "CoinRun", lambda _: True, lambda weights: weights == "averaged"),
+    ]
 
 
-def _digits(method: str) -> list[Found]:
-    rows, weights = [], ""
-    titles = {"## The weights of the last step": "last", "## Averaged weights": "averaged"}
+def _digits(method: str) -> Iterator[Found]:
+    weights, titles = "", {"## The weights of the last step": "last", "## Averaged weights": "averaged"}
     for line in DIGITS.read_text(encoding="utf-8").splitlines():
         if line.startswith("## "):
             weights = next((name for start, name in titles.items() if line.startswith(start)), "")
         cells = [cell.strip() for cell in line.strip("|").split("|")]
         if weights and cells[0] == method:
-            sure = " *" if float(cells[5]) <= comparison.LEVEL else ""
-            rows.append(Found("digits", "benchmarks/digits/results.md", weights, f"{cells[4]}{sure}", cells[8]))
-    return rows
+            difference = f"{cells[4]}{' *' if float(cells[5]) <= comparison.LEVEL else ''}"
+            page = "benchmarks/digits/results.md"
+            yield Found("digits", page, weights, difference, cells[8], weights == "averaged")
 
 
-def _effect(method: str) -> list[Found]:
-    rows = []
-    for name, (about, over_targets) in EFFECT.items():
-        for file, suffix, weights in ((name, "", "last"), (f"{name}_averaged", comparison.AVERAGED, "averaged")):
-            for row in comparison.read(file):
-                wanted = row["target"] == "*" or not over_targets
-                if wanted and row["method"] == f"{method}{suffix}" and row["difference_low"]:
-                    cost = f"{float(row['relative_cost']):.2f}" if row["relative_cost"] else ""
-                    page = "benchmarks/effect/results.md"
-                    rows.append(Found(about, page, weights, comparison.difference(row), cost))
-    return rows
+def _strong(method: str, name: str, about: str) -> Iterator[Found]:
+    if not (RESULTS / f"{name}.csv").exists():
+        return
+    first = strong.headline(rows_of(name))
+    yield from _compared(method, name, about, lambda row: row["target"] == "*", lambda weights: weights == first)
+
+
+def _compared(
+    method: str,
+    name: str,
+    about: str,
+    wanted: Callable[[dict[str, str]], bool],
+    headline: Callable[[str], bool],
+) -> Iterator[Found]:
+    averaging = method.endswith(comparison.AVERAGED)
+    for file, suffix, weights in ((name, "", "last"), (f"{name}_averaged", comparison.AVERAGED, "averaged")):
+        for row in comparison.read(file):
+            if wanted(row) and row["method"] == f"{method}{suffix}" and row["difference_low"]:
+                cost = f"{float(row['relative_cost']):.2f}" if row["relative_cost"] else ""
+                yield Found(about, PAGE, weights, comparison.difference(row), cost, averaging or headline(weights))
