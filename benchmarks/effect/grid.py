@@ -115,13 +115,16 @@ def archive(name: str, target: str) -> Path:
     return RESULTS / name / f"{target}.tar.xz"
 
 
-def missing(grid: Grid, runs: Path, targets: Sequence[str], methods: Sequence[str]) -> tuple[list[Cell], list[Cell]]:
-    """Cells that are not finished: teachers that students of the second list ask, and these."""
+def missing(
+    grid: Grid, runs: Path, targets: Sequence[str], methods: Sequence[str], seeds: int
+) -> tuple[list[Cell], list[Cell]]:
+    """Cells that are not finished: teachers that students of the second list ask, and these; of the first seeds."""
 
     def unfinished(cells: Sequence[Cell]) -> list[Cell]:
         return [cell for cell in cells if not Run(folder(runs, grid, cell)).finished]
 
-    students = unfinished([cell for cell in grid.cells() if cell.target in targets and cell.method in methods])
+    asked_for = (one for one in grid.cells() if one.target in targets and one.method in methods and one.seed < seeds)
+    students = unfinished(list(asked_for))
     asked = {(cell.target, name) for cell in students for name in grid.teachers_of(cell.method)}
     return unfinished([cell for cell in grid.teacher_cells() if (cell.target, cell.method) in asked]), students
 
@@ -214,6 +217,7 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--targets", nargs="+", help="train for these only (default: all)")
     parser.add_argument("--methods", nargs="+", help="train these only (default: all)")
+    parser.add_argument("--seeds", type=int, help="train so many only (default: all)")
     parser.add_argument("--collect", action="store_true", help="train nothing")
     options = parser.parse_args()
     runs, grid = options.runs.resolve(), GRIDS[options.grid]
@@ -228,7 +232,7 @@ def main() -> None:
             parser.error("--data is missing: the folder of images")
         data = None if options.data is None else options.data.resolve()
         started = time.perf_counter()
-        cells = missing(grid, runs, targets, options.methods or list(grid.methods))
+        cells = missing(grid, runs, targets, options.methods or list(grid.methods), options.seeds or grid.seeds)
         run_missing(Console(), options.grid, runs, data, options.processes, cells)
         print(f"{time.perf_counter() - started:.0f} s")
     collect(options.grid, runs)
