@@ -111,7 +111,7 @@ def two_processes(work: Path) -> Iterator[Step]:
             yield Step(training(task, folder), 2)
             if first.wait() != 0:
                 raise RuntimeError(f"the first process of {task} ended with {first.returncode}")
-        yield Step(training(task, folder))  # finished: said, and nothing done
+        yield Step(training(task, folder), 2)  # finished: never overwritten
 
 
 SITUATIONS: dict[str, Callable[[Path], Iterator[Step]]] = {

@@ -20,12 +20,14 @@ def check_usable(run: Run) -> None:
     Raises:
         InputError: the path is a file, a folder of something else, or one that cannot be written to.
     """
-    if not run.path.exists():
+    there = next(place for place in (run.path, *run.path.absolute().parents) if place.exists())
+    what = f"run_dir={run.path}" if there == run.path else f"run_dir={run.path}: {there}"
+    if not there.is_dir():
+        raise InputError(f"{what} is a file; give a folder that does not exist yet")
+    if not os.access(there, os.W_OK):
+        raise InputError(f"{what} cannot be written to; give another one")
+    if there != run.path:
         return
-    if not run.path.is_dir():
-        raise InputError(f"run_dir={run.path} is a file; give a folder that does not exist yet")
-    if not os.access(run.path, os.W_OK):
-        raise InputError(f"run_dir={run.path} cannot be written to; give another one")
     # Hidden: what a killed process was just writing.
     names = {path.name for path in run.path.iterdir() if not path.name.startswith(".")} - {"lock"}
     if names and not ("config.yaml" in names and names <= CONTENTS):

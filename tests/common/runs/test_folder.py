@@ -95,8 +95,19 @@ def test_a_free_folder_is_one_that_holds_no_other_things(run: Run, tmp_path: Pat
     with pytest.raises(InputError, match="is a file"):
         check_free(Run(tmp_path / "thesis" / "thesis.tex"))
     assert _names(tmp_path) == {"run", "thesis"}
+    with pytest.raises(InputError, match=r"run_dir=.*thesis.tex/new/run: .*thesis.tex is a file"):
+        check_free(Run(tmp_path / "thesis" / "thesis.tex" / "new" / "run"))
     check_free(Run(tmp_path / "new"))
     assert not (tmp_path / "new").exists()
+
+
+def test_a_new_folder_where_nothing_can_be_made_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "access", lambda place, _: Path(place) != tmp_path)  # as on a read-only disk
+    with pytest.raises(InputError, match=f"run_dir=.*/new/run: {tmp_path} cannot be written to; give another one"):
+        check_free(Run(tmp_path / "new" / "run"))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="cannot be written to"):
+        check_free(Run("new/run"))
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
