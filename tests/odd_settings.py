@@ -177,6 +177,12 @@ def fault(arguments: Sequence[str], fate: Fate) -> str | None:
     return None
 
 
+def odd_number(text: str) -> bool:
+    """Whether a value is a number that is not finite, or negative."""
+    number = _number(text)
+    return number is not None and (number < 0 or not math.isfinite(number))
+
+
 def _number(text: str) -> float | None:
     try:
         value = OverridesParser.create().parse_override(f"x={text}").value()
