@@ -25,6 +25,8 @@ report.html (one file that works offline), the table as report.csv, report.md an
 was measured beside it as measures.csv.
 """
 
+MOST_RESAMPLES = 100_000  # they are held in memory
+
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run ``kd-report``.
@@ -59,6 +61,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _report(runs: Sequence[Path], out: Path, reference: str, resamples: int) -> None:
     if resamples < 100:
         raise InputError(f"--resamples={resamples} is too few for a 95 % interval; use 100 or more (2000 is usual)")
+    if resamples > MOST_RESAMPLES:
+        raise InputError(f"--resamples={resamples} is more than any interval needs; use {MOST_RESAMPLES} or fewer")
     if any(path.exists() and not path.is_dir() for path in (out, *out.parents)):
         raise InputError(f"--out={out} is not a folder, nor can it be made one")
     analysis = analyse(runs, reference=reference, resamples=resamples)

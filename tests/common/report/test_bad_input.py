@@ -102,5 +102,6 @@ def test_options_that_cannot_be(tmp_path: Path, write: SimpleNamespace, capsys: 
         assert "is not a folder" in fails_in_one_line([str(tmp_path / "runs"), "--out", str(out)], capsys)
     assert (tmp_path / "file").read_text() == "mine"
     assert "--resamples=3" in fails_in_one_line([str(tmp_path / "runs"), "--resamples", "3"], capsys)
+    assert "use 100000 or fewer" in fails_in_one_line([str(tmp_path / "runs"), "--resamples", "2147483647"], capsys)
     message = fails_in_one_line([str(tmp_path / "runs"), "--reference", "kd"], capsys)
     assert "no run of 'kd' to compare with; there are: erm" in message
