@@ -1,7 +1,7 @@
 """What ``mkdocs build`` adds to the pages of ``docs``: the benchmarks' own pages, and what they found for a method.
 
-A line ``<!-- found: kddg kddg_teacher -->`` becomes the rows of the committed grids that are about these methods, so
-that no number is typed.
+A line ``<!-- found: kddg kddg_teacher -->`` becomes the rows of the committed grids that are about these methods, and
+``<!-- headline -->`` the README's table of methods, so that no number is typed.
 """
 
 import re
@@ -12,6 +12,7 @@ from typing import Any
 from mkdocs.structure.files import File, Files
 
 from benchmarks.found import found as found_of
+from benchmarks.readme import methods as headline
 
 ROOT = Path(__file__).parents[1]
 PAGES = (
@@ -19,6 +20,7 @@ PAGES = (
     *("evaluation/results/nuclei.md", "evaluation/results/coinrun.md"),
 )
 FOUND = re.compile(r"<!-- found: ([a-z_ ]+) -->")
+HEADLINE = "<!-- headline -->"
 _HEAD = ["| grid | weights | method | Δ unseen [95 %] | time |", "|---|---|---|---|--:|"]
 
 
@@ -32,6 +34,7 @@ def on_files(files: Files, config: Any) -> Files:
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     """Fill in what was found; links out of ``docs`` go to the same page within the site."""
+    markdown = markdown.replace(HEADLINE, headline().replace("](benchmarks/", "](../benchmarks/"))
     markdown = FOUND.sub(lambda match: found(match[1].split()), markdown)
     return re.sub(r"\]\((?:\.\./)+(benchmarks/[^)]*\.md)\)", lambda match: f"]({_up(page)}{match[1]})", markdown)
 

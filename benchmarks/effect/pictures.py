@@ -39,14 +39,14 @@ def differences() -> Any:
     """Points over plain training on unseen targets, with 95 % intervals; blue where the corrected p is at most 0.05."""
     grids = [name for name in PANELS if (RESULTS / f"{name}.csv").exists()]
     compared = {name: strong.compared(name, strong.headline(rows_of(name))) for name in grids}
-    methods = list(dict.fromkeys(method for own in compared.values() for method in own))[::-1]
+    methods = list(dict.fromkeys(method for own in compared.values() for method in own if method != "erm"))[::-1]
     figure, axes = pyplot.subplots(
         1, len(grids), figsize=(2.2 + 2.2 * len(grids), 1 + 0.28 * len(methods)), sharey=True, squeeze=False
     )
     for axis, name in zip(axes[0], grids, strict=True):
         axis.axvline(0, color="black", linewidth=0.8)
         for place, method in enumerate(methods):
-            for row in compared[name].get(method, {}).get("*", []):
+            if row := compared[name].get(method, {}).get("*"):
                 middle, low, high = (100 * float(row[f"difference{end}"]) for end in ("", "_low", "_high"))
                 colour = SURE if row["sure"] else UNSURE
                 axis.plot([low, high], [place, place], color=colour, linewidth=2)

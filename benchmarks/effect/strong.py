@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.effect.committed import RESULTS, budget, description, rows_of
-from benchmarks.effect.comparison import AVERAGED, Rows, difference, read
+from benchmarks.effect.comparison import AVERAGED, difference, percent, read
 from benchmarks.effect.grids import GRIDS
 
 TITLES: Mapping[str, str] = {
@@ -89,29 +89,36 @@ def _unseen(rows: Sequence[Mapping[str, Any]], method: str, weights: str) -> dic
     return {target: float(np.mean(values)) for target, values in found.items()}
 
 
-def compared(name: str, weights: str) -> dict[str, dict[str, Rows]]:
-    """Method → target, or ``*`` for all of them → its rows of the comparison with plain training of these weights."""
-    found: dict[str, dict[str, Rows]] = {}
+def compared(name: str, weights: str) -> dict[str, dict[str, dict[str, str]]]:
+    """Method → target, or ``*`` for all of them → its row of the comparison with these weights; plain training too."""
+    found: dict[str, dict[str, dict[str, str]]] = {}
     for row in read(name if weights == "last" else f"{name}_averaged"):
         method = row["method"].removesuffix(AVERAGED) if weights == "averaged" else row["method"]
-        if row["difference_low"] and method in GRIDS[name].methods and row["method"] == f"{method}{WEIGHTS[weights]}":
-            found.setdefault(method, {}).setdefault(row["target"], []).append(row)
+        if method in GRIDS[name].methods and row["method"] == f"{method}{WEIGHTS[weights]}":
+            found.setdefault(method, {})[row["target"]] = row
     return found
 
 
 def differences(name: str, weights: str, rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """A row a method: the mean over targets first, then each of them; ``*`` as everywhere."""
+    """A row a method: the mean over targets first, then each of them; ``*`` as everywhere. Scores of plain training."""
     targets = [*(["*"] if len(_targets(name, rows)) > 1 else []), *_targets(name, rows)]
     found = compared(name, weights)
     heads = ["all targets" if target == "*" else target for target in targets]
-    lines = [f"| method | {' | '.join(heads)} | filtered |", f"|---|{'---|' * len(heads)}--:|"]
+    lines = [f"| method | {' | '.join(heads)} | ECE | filtered |", f"|---|{'---|' * len(heads)}--:|--:|"]
 
     def order(method: str) -> float:
-        return -float(found[method][targets[0]][0]["difference"]) if targets[0] in found[method] else 0.0
+        return float("-inf") if method == "erm" else -float(found[method].get(targets[0], {}).get("difference") or 0)
 
     for method in sorted(found, key=order):
-        cells = [difference(found[method][target][0]) if target in found[method] else "–" for target in targets]
+        own = found[method]
+        cells = [
+            "–" if target not in own else percent(own[target]["unseen"]) if method == "erm" else difference(own[target])
+            for target in targets
+        ]
+        errors = [float(row["unseen_ece"]) for target, row in own.items() if target != "*" and row["unseen_ece"]]
+        error = f"{100 * float(np.mean(errors)):.1f}" if errors else ""
         shares = [row["filtered"] for row in rows if row["method"] == method and "filtered" in row]
         filtered = f"{100 * float(np.mean(shares)):.1f} %" if shares else ""
-        lines.append(f"| `{method}` | {' | '.join(cells)} | {filtered} |")
+        label = "**erm** (its scores)" if method == "erm" else f"`{method}`"
+        lines.append(f"| {label} | {' | '.join(cells)} | {error} | {filtered} |")
     return lines
