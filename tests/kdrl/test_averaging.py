@@ -1,16 +1,13 @@
 """Averaged policies beside the live ones: in PPO, in its archives, in a run's folder."""
 
-import csv
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import gymnasium
-import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
-from safetensors.torch import load_file
 from stable_baselines3 import PPO
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
@@ -22,19 +19,16 @@ from common.configuration import read_settings
 from common.distillation import Distillation
 from common.errors import InputError
 from common.procgen.constants import normalized_return
-from common.report.main import main as report
 from common.runs.folder import Run
 from common.runs.interruption import Interruption
 from common.runs.items import item_key
 from common.runs.keeper import Keeper
-from common.runs.records import Record
 from common.runs.status import Status
 from common.terms import SDDropout
 from kdrl import DistilledPPO
 from kdrl.callbacks import LevelValidation
 from kdrl.configured import make_env
 from kdrl.episodes import play_part
-from kdrl.evaluate import main as evaluate
 from kdrl.extractors import policy_kwargs
 from kdrl.networks import PolicyLogits
 from kdrl.settings import TrainSettings
@@ -229,109 +223,24 @@ def test_policies_that_cannot_be_averaged_are_refused_at_construction() -> None:
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("runs")
-
-
-@pytest.fixture(scope="module")
-def short(tiny: list[str]) -> list[str]:
-    return [*tiny, "evaluation.every=128", "evaluation.progress_episodes=4", "evaluation.looks=[]"]
-
-
-@pytest.fixture(scope="module")
-def plain(runs: Path, call: Call, short: list[str]) -> Run:
-    for seed in (0, 1):
-        assert call(train, *short, f"seed={seed}", f"run_dir={runs / f'erm-{seed}'}").status == 0
-    return Run(runs / "erm-0")
-
-
-@pytest.fixture(scope="module")
-def teacher(tmp_path_factory: pytest.TempPathFactory, call: Call, short: list[str]) -> Run:
-    """Plain training with averaging; away from the others, whose report it must not enter."""
-    run = Run(tmp_path_factory.mktemp("teacher") / "run")
-    assert call(train, *short, "averaging=wakd", "checkpoint_every=1", f"run_dir={run.path}").status == 0
+def averaged(tmp_path_factory: pytest.TempPathFactory, call: Call, tiny: list[str]) -> Run:
+    run = Run(tmp_path_factory.mktemp("averaged") / "run")
+    short = ["evaluation.every=128", "evaluation.progress_episodes=4", "evaluation.looks=[]", "averaging=wakd"]
+    assert call(train, *tiny, *short, f"run_dir={run.path}").status == 0
     return run
 
 
-@pytest.fixture(scope="module")
-def averaged_student(runs: Path, call: Call, short: list[str], teacher: Run) -> Run:
-    for seed, weights in enumerate(("auto", "last")):
-        arguments = ["method=kd", f"teacher={teacher.path}", f"teacher_weights={weights}", f"seed={seed}"]
-        outcome = call(train, *short, *arguments, "averaging=wakd", f"run_dir={runs / f'kd-{seed}'}")
-        assert (outcome.status, outcome.err) == (0, "")
-        said = " ".join(outcome.out.split())
-        assert f"teacher: {'averaged' if weights == 'auto' else 'last'} weights of" in said
-        assert ", averaged weights" in said
-    return Run(runs / "kd-0")
-
-
-def rows(run: Run, split: str, selection: str) -> list[Record]:
-    return [record for record in run.records() if (record.split, record.selection) == (split, selection)]
-
-
-def test_averaging_leaves_the_last_weights_as_they_are_without(plain: Run, teacher: Run) -> None:
-    assert [path.name for path in plain.checkpoints.iterdir()] == ["last.safetensors"]
-    assert {record.selection for record in plain.records()} == {"last"}
-    ours, theirs = (run.checkpoints / "last.safetensors" for run in (teacher, plain))
-    assert ours.read_bytes() == theirs.read_bytes()
-    for split in ("progress", "validation", "test"):
-        values = [(record.domain, record.metric, record.steps, record.value) for record in rows(teacher, split, "last")]
-        assert values == [(r.domain, r.metric, r.steps, r.value) for r in rows(plain, split, "last")]
-
-
-def test_a_run_records_both_choices_of_weights(averaged_student: Run) -> None:
-    run = averaged_student
-    assert {path.name for path in run.checkpoints.iterdir()} == {"last.safetensors", "averaged.safetensors"}
-    last, averaged = (load_file(run.checkpoints / f"{name}.safetensors") for name in ("last", "averaged"))
-    assert last.keys() == averaged.keys()
-    assert all(not torch.equal(last[name], averaged[name]) for name in last)
-    for split in ("validation", "test"):
-        one, two = (rows(run, split, selection) for selection in ("last", "averaged"))
-        assert [(r.domain, r.seen, r.metric, r.n) for r in one] == [(r.domain, r.seen, r.metric, r.n) for r in two]
-        assert len(one) > 0
+def test_a_run_has_the_returns_of_both_choices_of_weights(averaged: Run) -> None:
     # At the first point of the curve no update has been made yet.
-    assert {(r.seen, r.steps) for r in rows(run, "progress", "averaged")} == {(False, 256)}
-    items = run.items()
+    curve = [record for record in averaged.records() if (record.split, record.selection) == ("progress", "averaged")]
+    assert {(record.seen, record.steps) for record in curve} == {(False, 256)}
+    items = averaged.items()
+    tests = [record for record in averaged.records() if (record.split, record.metric) == ("test", "return")]
     for seen in (True, False):
         found = items[item_key("return", "leaper/themed", seen, "averaged")]
-        values = [r.value for r in rows(run, "test", "averaged") if r.metric == "return" and r.seen == seen]
+        values = [record.value for record in tests if record.selection == "averaged" and record.seen == seen]
         assert values == [found.mean()]
         assert len(items[item_key("level", "leaper/themed", seen, "averaged")]) == len(found)
-
-
-@pytest.mark.parametrize("weights", ["auto", "averaged", "last"])
-def test_evaluation_reproduces_both(averaged_student: Run, call: Call, tmp_path: Path, weights: str) -> None:
-    selection = "last" if weights == "last" else "averaged"
-    arguments = ["episodes=8", "num_envs=8", "looks=[]", "device=cpu", f"weights={weights}"]
-    outcome = call(evaluate, f"run={averaged_student.path}", *arguments, f"out={tmp_path / 'again'}")
-    assert (outcome.status, outcome.err) == (0, "")
-    assert f"weights: {selection}\n" in outcome.out
-    again = Run(tmp_path / "again")
-    wanted = [r for r in averaged_student.records() if r.split != "progress" and r.selection == selection]
-    assert list(again.records()) == wanted
-    theirs = averaged_student.items()
-    for key, array in again.items().items():  # under the plain keys, since there is one choice
-        np.testing.assert_array_equal(array, theirs.get(f"{key}|{selection}", theirs[key]))
-
-
-def test_the_teacher_that_taught_is_kept(averaged_student: Run, teacher: Run) -> None:
-    for seed, name in enumerate(("averaged", "last")):
-        kept = averaged_student.path.with_name(f"kd-{seed}") / "teachers" / "0" / "checkpoints"
-        assert [path.name for path in kept.iterdir()] == [f"{name}.safetensors"]
-        original = teacher.checkpoints / f"{name}.safetensors"
-        assert (kept / original.name).read_bytes() == original.read_bytes()
-
-
-def test_the_report_compares_averaged_weights_with_an_interval(
-    plain: Run, averaged_student: Run, tmp_path: Path
-) -> None:
-    report([str(plain.path.parent), "--out", str(tmp_path / "report")])
-    lines = (tmp_path / "report" / "report.csv").read_text().splitlines()
-    labels = {row["method"]: row for row in csv.DictReader(lines)}
-    # One student was taught by the teacher's averaged weights, the other by its last: they are no two seeds of a row.
-    taught = [f"{name} [teacher.weights={weights}]" for name in ("kd", "kd (averaged)") for weights in KINDS]
-    assert {"erm", *taught} <= labels.keys()
-    assert all(labels[label]["difference_low"] != "" and labels[label]["seeds"] == "1" for label in taught)
 
 
 class Watched(SMA):
@@ -346,8 +255,8 @@ class Watched(SMA):
         super().after_validation(model, loss, progress)
 
 
-def test_the_validation_loss_is_what_is_missing_to_the_highest_return(plain: Run, tmp_path: Path) -> None:
-    settings = read_settings(plain.config_path, TrainSettings, "rl")
+def test_the_validation_loss_is_what_is_missing_to_the_highest_return(averaged: Run, tmp_path: Path) -> None:
+    settings = read_settings(averaged.config_path, TrainSettings, "rl")
     _, validation, _ = settings.env.parts([])
     env, averaging = make_env(settings), Watched()
     judge = LevelValidation(settings, validation, Keeper(Run(tmp_path), 1, Interruption(), "", Status("training")))
@@ -362,54 +271,3 @@ def test_the_validation_loss_is_what_is_missing_to_the_highest_return(plain: Run
     missing = 1.0 - normalized_return("leaper", "easy", float(played.returns.mean()))
     assert averaging.told[-1] == pytest.approx(max(0.0, float(missing)))
     assert averaging.best_loss == min(averaging.told) >= 0
-
-
-@pytest.mark.parametrize("averaging", ["swad", "sma"])
-def test_averagers_that_validate_run_from_the_command_line(
-    call: Call, short: list[str], plain: Run, averaging: str, tmp_path: Path
-) -> None:
-    outcome = call(train, *short, f"averaging={averaging}", "averaging.start=0", f"run_dir={tmp_path / 'run'}")
-    assert (outcome.status, outcome.err) == (0, "")
-    run = Run(tmp_path / "run")
-    assert len(rows(run, "test", "averaged")) == len(rows(run, "test", "last")) > 0
-    ours, theirs = (one.checkpoints / "last.safetensors" for one in (run, plain))
-    assert ours.read_bytes() == theirs.read_bytes()  # validation does not disturb training
-
-
-@pytest.mark.parametrize(
-    ("arguments", "expected"),
-    [
-        (["averaging=swad", "evaluation.every=0"], "averaging=swad needs a validation loss on source domains, which"),
-        (["averaging=sma", "evaluation.every=999"], "which a run of 256 steps with evaluation.every=999 does not have"),
-        (["averaging=wakd", "averaging.start=1.0"], "averaging.start=1.0 must be in [0, 1)"),
-        (["averaging=ema", "averaging.decay=1"], "averaging.decay=1 must be in [0, 1)"),
-        (["averaging=wakd", "averaging.buffers=none"], "averaging.buffers='none'"),
-        (["averaging=wakd", "+averaging.decay=0.5"], "averaging.decay is not known"),
-        (["averaging=wakd", "+ppo.target_kl=-1"], "ppo.target_kl=-1 must be positive"),  # it would train no step
-        (["averaging=swa"], "averaging=swa is not known; use one of: "),
-        (
-            ["+averaging._target_=torch.nn.Identity"],
-            "averaging._target_='torch.nn.Identity' is refused; use one of: common.averaging.WAKD",
-        ),
-        (["teacher_weights=best"], "teacher_weights='best'"),
-    ],
-)
-def test_a_mistake_is_one_line_before_anything_is_written(
-    call: Call, short: list[str], arguments: list[str], expected: str, tmp_path: Path
-) -> None:
-    outcome = call(train, *short, *arguments, f"run_dir={tmp_path / 'run'}")
-    assert outcome.status == 2
-    assert outcome.err.startswith("error: ") and outcome.err.count("\n") == 1 and expected in outcome.err
-    assert not (tmp_path / "run").exists()
-
-
-def test_averaged_weights_of_a_run_without_any_are_refused(
-    plain: Run, call: Call, short: list[str], tmp_path: Path
-) -> None:
-    expected = "has no averaged weights; use last, or train it with averaging=wakd\n"
-    outcome = call(evaluate, f"run={plain.path}", "weights=averaged")
-    assert outcome.status == 2 and outcome.err.endswith(expected)
-    arguments = [f"teacher={plain.path}", "teacher_weights=averaged", "method=kd", f"run_dir={tmp_path / 'run'}"]
-    outcome = call(train, *short, *arguments)
-    assert outcome.status == 2 and outcome.err.endswith(expected)
-    assert not (tmp_path / "run").exists()

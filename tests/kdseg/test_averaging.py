@@ -1,28 +1,22 @@
 """Averaged weights beside the live ones: in the module, in Lightning's checkpoints, in a run's folder."""
 
 import copy
-import csv
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from common.averaging import SMA, SWAD, WAKD, Averager, reestimate_batch_norm
 from common.errors import InputError
 from common.evaluation.segmentation import mean_iou
-from common.report.main import main as report
 from common.runs.folder import Run
 from common.runs.items import item_key
-from common.runs.records import Record
 from kdseg import SegmentationModule, create_network
-from kdseg.evaluate import main as evaluate
 from kdseg.train import main as train
 from tests.kdseg.lightning import Batch, Loader, make_trainer
 
@@ -220,160 +214,39 @@ def test_lightnings_checkpoints_keep_the_average(batches: list[Batch], averager:
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("runs")
-
-
-@pytest.fixture(scope="module")
 def short(tiny: list[str]) -> list[str]:
     return [*tiny, "trainer.max_steps=4", "evaluation.every=2", "data.crop_size=16"]
 
 
-@pytest.fixture(scope="module")
-def plain(runs: Path, call: Call, short: list[str]) -> Run:
-    for seed in (0, 1):
-        assert call(train, *short, f"seed={seed}", f"run_dir={runs / f'erm-{seed}'}").status == 0
-    return Run(runs / "erm-0")
-
-
-@pytest.fixture(scope="module")
-def teacher(tmp_path_factory: pytest.TempPathFactory, call: Call, short: list[str]) -> Run:
-    """Plain training with averaging; away from the others, whose report it must not enter."""
-    run = Run(tmp_path_factory.mktemp("teacher") / "run")
-    assert call(train, *short, "averaging=wakd", "checkpoint_every=1", f"run_dir={run.path}").status == 0
-    return run
-
-
-@pytest.fixture(scope="module")
-def student(runs: Path, call: Call, short: list[str], teacher: Run) -> Run:
-    for seed, weights in enumerate(("auto", "last")):
-        arguments = ["method=kd", f"teacher={teacher.path}", f"teacher_weights={weights}", f"seed={seed}"]
-        outcome = call(train, *short, *arguments, "averaging=wakd", f"run_dir={runs / f'kd-{seed}'}")
-        assert (outcome.status, outcome.err) == (0, "")
-        said = " ".join(outcome.out.split())
-        assert f"teacher: {'averaged' if weights == 'auto' else 'last'} weights of" in said
-        assert ", averaged weights" in said
-    return Run(runs / "kd-0")
-
-
-def rows(run: Run, split: str, selection: str) -> list[Record]:
-    return [record for record in run.records() if (record.split, record.selection) == (split, selection)]
-
-
-def test_averaging_leaves_the_last_weights_as_they_are_without(plain: Run, teacher: Run) -> None:
-    for name in ("config.yaml", "record.jsonl"):
-        assert "averaged" not in (plain.path / name).read_text().replace("teacher_weights", "")
-    assert [path.name for path in plain.checkpoints.iterdir()] == ["last.safetensors"]
-    ours, theirs = (run.checkpoints / "last.safetensors" for run in (teacher, plain))
-    assert ours.read_bytes() == theirs.read_bytes()
-    for split in ("progress", "validation", "test"):
-        values = [(record.domain, record.metric, record.steps, record.value) for record in rows(teacher, split, "last")]
-        assert values == [(r.domain, r.metric, r.steps, r.value) for r in rows(plain, split, "last")]
-
-
-def test_a_run_records_both_choices_of_weights(student: Run) -> None:
-    assert {path.name for path in student.checkpoints.iterdir()} == {"last.safetensors", "averaged.safetensors"}
-    last, averaged = (load_file(student.checkpoints / f"{name}.safetensors") for name in ("last", "averaged"))
-    assert last.keys() == averaged.keys()
-    items = student.items()
-    for split in ("progress", "validation", "test"):
-        of_both = [rows(student, split, selection) for selection in ("last", "averaged")]
-        # The way is of the weights that are trained.
-        one, two = ([r for r in found if r.metric != "weight_distance"] for found in of_both)
-        assert [(r.domain, r.metric, r.steps) for r in one] == [(r.domain, r.metric, r.steps) for r in two]
-        assert [r.value for r in one] != [r.value for r in two]
-    assert list(student.records())[-1].split == "test"
+def test_a_run_has_the_counts_of_both_choices_of_weights(call: Call, short: list[str], tmp_path: Path) -> None:
+    run = Run(tmp_path / "run")
+    assert call(train, *short, "averaging=wakd", f"run_dir={run.path}").status == 0
+    items = run.items()
+    averaged = [record for record in run.records() if (record.selection, record.metric) == ("averaged", "miou")]
+    tests = {record.domain: record.value for record in averaged if record.split == "test"}
     for domain, seen in [("fluorescence", False), *((name, True) for name in SOURCES)]:
         found = items[item_key("confusion", domain, seen, "averaged")]
-        value = next(r.value for r in rows(student, "test", "averaged") if (r.domain, r.metric) == (domain, "miou"))
-        assert value == float(mean_iou(found.sum(axis=0)))
+        assert tests[domain] == float(mean_iou(found.sum(axis=0)))
         assert item_key("prediction", domain, seen, "averaged") in items
         assert item_key("item", domain, seen, "averaged") not in items  # the images are the same
     # The curve ends where the test begins.
-    curve = {r.domain: r.value for r in rows(student, "progress", "averaged") if r.steps == 4}
-    assert {r.domain: r.value for r in rows(student, "test", "averaged") if r.metric == "miou"} == pytest.approx(curve)
-
-
-@pytest.mark.parametrize("weights", ["auto", "averaged", "last"])
-def test_evaluation_reproduces_both(student: Run, call: Call, tmp_path: Path, weights: str) -> None:
-    selection = "last" if weights == "last" else "averaged"
-    outcome = call(evaluate, f"run={student.path}", f"weights={weights}", f"out={tmp_path / 'again'}")
-    assert (outcome.status, outcome.err) == (0, "")
-    assert f"weights: {selection}\n" in outcome.out
-    again = Run(tmp_path / "again")
-    assert list(again.records()) == rows(student, "test", selection)
-    theirs = student.items()
-    for key, array in again.items().items():  # under the plain keys, since there is one choice
-        np.testing.assert_array_equal(array, theirs.get(f"{key}|{selection}", theirs[key]))
-
-
-def test_the_teacher_that_taught_is_kept(student: Run, teacher: Run) -> None:
-    for seed, name in enumerate(("averaged", "last")):
-        kept = student.path.with_name(f"kd-{seed}") / "teachers" / "0" / "checkpoints"
-        assert [path.name for path in kept.iterdir()] == [f"{name}.safetensors"]
-        original = teacher.checkpoints / f"{name}.safetensors"
-        assert (kept / original.name).read_bytes() == original.read_bytes()
-
-
-def test_the_report_compares_averaged_weights_with_an_interval(plain: Run, student: Run, tmp_path: Path) -> None:
-    report([str(plain.path.parent), "--out", str(tmp_path / "report")])
-    lines = (tmp_path / "report" / "report.csv").read_text().splitlines()
-    labels = {row["method"]: row for row in csv.DictReader(lines)}
-    # One student was taught by the teacher's averaged weights, the other by its last: they are no two seeds of a row.
-    taught = [f"{name} [teacher.weights={weights}]" for name in ("kd", "kd (averaged)") for weights in KINDS]
-    assert {"erm", *taught} <= labels.keys()
-    assert all(labels[label]["difference_low"] != "" and labels[label]["seeds"] == "1" for label in taught)
-
-
-@pytest.mark.parametrize("averaging", ["swad", "sma"])
-def test_averagers_that_validate_run_from_the_command_line(
-    call: Call, short: list[str], plain: Run, averaging: str, tmp_path: Path
-) -> None:
-    arguments = [f"averaging={averaging}", "averaging.start=0", "averaging.buffers=reestimate"]
-    outcome = call(train, *short, *arguments, "evaluation.every=1", f"run_dir={tmp_path / 'run'}")
-    assert (outcome.status, outcome.err) == (0, "")
-    run = Run(tmp_path / "run")
-    assert len(rows(run, "test", "averaged")) == len(rows(run, "test", "last")) > 0
-    ours, theirs = (one.checkpoints / "last.safetensors" for one in (run, plain))
-    assert ours.read_bytes() == theirs.read_bytes()  # neither validation nor re-estimation disturbs training
+    curve = {record.domain: record.value for record in averaged if record.split == "progress" and record.steps == 4}
+    assert tests == pytest.approx(curve)
 
 
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["averaging=swad", "evaluation.every=0"], "averaging=swad needs a validation loss on source domains, which"),
-        (["averaging=sma", "evaluation.every=9"], "which a run of 4 steps with evaluation.every=9 does not have"),
         (["averaging=swad", "data.validation_fraction=0"], "a run without validation images"),
         (["averaging=sma", "+trainer.limit_val_batches=0"], "a run with trainer.limit_val_batches=0"),
-        (["averaging=wakd", "averaging.start=1.0"], "start=1.0 must be in [0, 1)"),
-        (["averaging=wakd", "averaging.buffers=none"], "averaging.buffers='none'"),
-        (["averaging=wakd", "+averaging.decay=0.5"], "averaging.decay is not known"),
-        (["averaging=swa"], "averaging=swa is not known; use one of: "),
-        (
-            ["+averaging._target_=torch.nn.Identity"],
-            "averaging._target_='torch.nn.Identity' is refused; use one of: common.averaging.WAKD",
-        ),
-        (["teacher_weights=best"], "teacher_weights='best'"),
     ],
 )
-def test_a_mistake_is_one_line_before_anything_is_written(
+def test_averagers_that_validate_want_validation_images(
     call: Call, short: list[str], arguments: list[str], expected: str, tmp_path: Path
 ) -> None:
     outcome = call(train, *short, *arguments, f"run_dir={tmp_path / 'run'}")
     assert outcome.status == 2
     assert outcome.err.startswith("error: ") and outcome.err.count("\n") == 1 and expected in outcome.err
-    assert not (tmp_path / "run").exists()
-
-
-def test_averaged_weights_of_a_run_without_any_are_refused(
-    plain: Run, call: Call, short: list[str], tmp_path: Path
-) -> None:
-    expected = "has no averaged weights; use last, or train it with averaging=wakd\n"
-    outcome = call(evaluate, f"run={plain.path}", "weights=averaged")
-    assert outcome.status == 2 and outcome.err.endswith(expected)
-    arguments = [f"teacher={plain.path}", "teacher_weights=averaged", "method=kd", f"run_dir={tmp_path / 'run'}"]
-    outcome = call(train, *short, *arguments)
-    assert outcome.status == 2 and outcome.err.endswith(expected)
     assert not (tmp_path / "run").exists()
 
 
