@@ -16,6 +16,8 @@ second run. Grids:
   teachers they ask;
 - ``dropout``: the weight of SD-Dropout, five seeds. A folder of its own;
 - ``pilot``: which games plain PPO learns in half a million steps on one core, judged on the levels it is trained on;
+- ``students_10``, ``students_25``: every way to distil a policy with so many per cent of its teachers' steps, on what
+  the pilot found. They share a folder and its teachers;
 - ``recipe``: settings of ``experiment=recipe`` for segmentation, whose teacher is larger and pretrained. Its preset of
   augmentation is declared, not chosen: source validation cannot see what it is for. A folder of its own, too.
 """
@@ -129,6 +131,36 @@ def _scarce(percent: int) -> Grid:
     )
 
 
+_SHORT_ROLLOUTS = (
+    *("env.num_envs=32", "env.threads=0", "ppo.n_steps=64", "ppo.batch_size=256"),
+    *("evaluation.every=0", "evaluation.episodes=128", "device=cpu"),
+)
+_STUDIED = ("starpilot",)
+_MASTERS = ("long-0", "long-1", "long-2")
+_WAYS = {
+    **_plain("erm", "kd", "kddg", "sd_dropout", "kddg_sdd", "ppd"),
+    "iter": ("experiment=iter",),
+    "own_states": ("method=policy_distillation",),
+    "mixed_states": ("method=policy_distillation", "driver=mixed"),
+    "kd_ensemble": ("method=kd",),
+}
+
+
+def _students(steps: int, methods: Mapping[str, Sequence[str]]) -> Grid:
+    """Policies of so many steps, taught by those of two million; ``kd_ensemble`` by three of them."""
+    taught = [name for name in methods if name not in ("erm", "sd_dropout")]
+    return Grid(
+        "kdrl",
+        _games(*_STUDIED),
+        methods,
+        5,
+        (f"total_timesteps={steps}", "evaluation.looks=[themed,plain,generated]", *_SHORT_ROLLOUTS),
+        {name: TeacherOf(("total_timesteps=2000000",), TEACHER_SEED + number) for number, name in enumerate(_MASTERS)},
+        {name: _MASTERS if name == "kd_ensemble" else _MASTERS[:1] for name in taught},
+        room=f"students_{steps // 20_000}",
+    )
+
+
 GRIDS: Mapping[str, Grid] = {
     "core": Grid(
         "kdseg",
@@ -229,18 +261,11 @@ GRIDS: Mapping[str, Grid] = {
         _games("miner", "starpilot", "chaser", "coinrun", "fruitbot", "leaper", "jumper", "bigfish", "maze"),
         {"small": ("method=erm",), "pooled": ("method=erm", "network.pooled=true")},
         1,
-        (
-            *("total_timesteps=500000", "env.num_envs=32", "ppo.n_steps=64", "ppo.batch_size=256"),
-            *(
-                "env.threads=0",
-                "evaluation.every=0",
-                "evaluation.episodes=128",
-                "evaluation.looks=[themed]",
-                "device=cpu",
-            ),
-        ),
+        ("total_timesteps=500000", "evaluation.looks=[themed]", *_SHORT_ROLLOUTS),
         {},
     ),
+    "students_10": _students(200_000, _WAYS),
+    "students_25": _students(500_000, {name: _WAYS[name] for name in ("erm", "kd", "kd_ensemble", "ppd")}),
     "buffers": Grid(
         "kdseg",
         _TWO_STAINS_AND_A_LOOK,
