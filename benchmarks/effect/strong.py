@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.effect import sizes
 from benchmarks.effect.committed import RESULTS, budget, description, rows_of
 from benchmarks.effect.comparison import AVERAGED, difference, percent, read
 from benchmarks.effect.grids import GRIDS
@@ -53,11 +54,12 @@ def section(name: str) -> list[str]:
 def conditions(name: str, rows: Sequence[Mapping[str, Any]]) -> str:
     """Budget, machine and what is there of the grid."""
     asked = {name: ", ".join(names) for name, names in GRIDS[name].asked.items()}
+    size = f" {sizes.told()}" if any(teacher.startswith("large") for teacher in GRIDS[name].teachers) else ""
     return (
         f"{budget(description(name), (row['steps'] for row in rows))} "
         "What was asked, and how it is answered, was [written down before](plan.md). Teachers: "
         + "; ".join(f"`{method}` {names}" for method, names in asked.items())
-        + "."
+        + f".{size}"
     )
 
 
