@@ -6,7 +6,6 @@ Parameters, and processor time of one image of 256 × 256 pixels on one thread, 
 import json
 import sys
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,6 @@ from benchmarks.speed.pairing import Times, Turn, configured, take_turns
 from kdseg.networks import create_network
 
 NETWORKS = ("unet_small", "unet_lite0")
-FILE = RESULTS / "sizes.json"
 
 
 def built(name: str) -> nn.Module:
@@ -56,19 +54,8 @@ def main() -> None:
         }
         for name, network in networks.items()
     }
-    FILE.write_text(json.dumps({"machine": machine.describe("cpu"), "networks": found}, indent=1) + "\n")
-
-
-def told() -> str:
-    """Student and teacher in a sentence; empty where nothing was measured."""
-    if not FILE.exists():
-        return ""
-    measured: Mapping[str, Any] = json.loads(FILE.read_text())
-    student, teacher = (measured["networks"][name] for name in NETWORKS)
-    return (
-        f"A student has {student['parameters'] / 1e6:.1f} M parameters and takes {student['milliseconds']:.0f} ms for "
-        f"an image of 256 × 256 pixels on one thread of {measured['machine']['device']}; each large teacher "
-        f"{teacher['parameters'] / 1e6:.1f} M and {teacher['milliseconds']:.0f} ms."
+    (RESULTS / "sizes.json").write_text(
+        json.dumps({"machine": machine.describe("cpu"), "networks": found}, indent=1) + "\n"
     )
 
 

@@ -1,11 +1,11 @@
 """The grids beside *strong* plain training, as sections of the results' page: one row a method, all targets."""
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from benchmarks.effect import sizes
 from benchmarks.effect.committed import RESULTS, budget, description, rows_of
 from benchmarks.effect.comparison import AVERAGED, difference, percent, read
 from benchmarks.effect.grids import GRIDS
@@ -54,12 +54,23 @@ def section(name: str) -> list[str]:
 def conditions(name: str, rows: Sequence[Mapping[str, Any]]) -> str:
     """Budget, machine and what is there of the grid."""
     asked = {name: ", ".join(names) for name, names in GRIDS[name].asked.items()}
-    size = f" {sizes.told()}" if any(teacher.startswith("large") for teacher in GRIDS[name].teachers) else ""
+    size = f" {_sizes()}" if any(teacher.startswith("large") for teacher in GRIDS[name].teachers) else ""
     return (
         f"{budget(description(name), (row['steps'] for row in rows))} "
         "What was asked, and how it is answered, was [written down before](plan.md). Teachers: "
         + "; ".join(f"`{method}` {names}" for method, names in asked.items())
         + f".{size}"
+    )
+
+
+def _sizes() -> str:
+    """Student and teacher in a sentence."""
+    measured = json.loads((RESULTS / "sizes.json").read_text())
+    student, teacher = (measured["networks"][name] for name in ("unet_small", "unet_lite0"))
+    return (
+        f"A student has {student['parameters'] / 1e6:.1f} M parameters and takes {student['milliseconds']:.0f} ms for "
+        f"an image of 256 × 256 pixels on one thread of {measured['machine']['device']}; a large teacher "
+        f"{teacher['parameters'] / 1e6:.1f} M and {teacher['milliseconds']:.0f} ms."
     )
 
 
