@@ -110,7 +110,8 @@ class SegmentationData(LightningDataModule):
         self.loading = loading
         self.class_names = list(class_names)
         self.num_classes = len(self.class_names)
-        self.source_names = [domain.name for domain in train] if images is None else source_names(images)
+        learnt = dict.fromkeys(domain.name for domain in [*train, *unlabelled])
+        self.source_names = list(learnt) if images is None else source_names(images)
         self.target_name = target.name
         self.domain_names = list(dict.fromkeys([*self.source_names, self.target_name]))
         self.notes = list(notes)

@@ -19,7 +19,7 @@ from kdseg.domains.gathering import groups_of, listed_pairs, published_parts, re
 from kdseg.domains.held_out import Images, judged_parts
 from kdseg.domains.images import ValueRange, check_brightness, checked_range
 from kdseg.domains.labels import added, check_labels, check_sense, count_classes
-from kdseg.domains.layouts import Kind, Layout, domains_in
+from kdseg.domains.layouts import Found, Kind, Layout, domains_in
 from kdseg.domains.masks import Digits, MaskValue, make_label_map
 from kdseg.domains.pairs import FolderDomain, Reading
 from kdseg.domains.sample import IGNORE
@@ -78,8 +78,9 @@ class FolderData(SegmentationData):
             of one group are in one fold.
         unknown_class: A class that is kept from training and scores, to be detected as unknown
             (``kdseg-evaluate measures=[unknown]``).
-        unlabelled: Whether source images may lack a mask, and those of ``root/<domain>/unlabelled`` are taken too: they
-            are distilled on where the method can, and never scored. Those of a group that is held out are left out.
+        unlabelled: Whether source images may lack a mask, all of a domain's too, and those of
+            ``root/<domain>/unlabelled`` are taken as well: they are distilled on where the method can, and never
+            scored. Those of a group that is held out are left out.
         labelled_fraction: Share of each source's training images that keep their masks, for studies; see
             :func:`~kdseg.domains.unlabelled.hide_labels`. ``split_seed`` chooses them.
         batch_size: See :class:`~kdseg.domains.dataset.Loading`, as for the arguments that follow.
@@ -177,13 +178,17 @@ class FolderData(SegmentationData):
         reading = Reading(checked_range(value_range), label_map, class_names or ())
         if target in found:
             found[target] = dataclasses.replace(found[target], unlabelled=())  # what is judged on is not learnt from
+        if images is None:
+            _check_labelled(found, target)
         groups = groups_of(found, table, group_column, groups_span_domains)
         domains, bare = read_domains(found, groups, cache_mib * 2**20, reading)
+        if images is None:
+            domains = {name: domain for name, domain in domains.items() if len(domain)}
         named = _check_masks(domains, target, num_classes, class_names, images is None, notes)
         notes += _check_values([*domains.values(), *bare])
         if images is None:
-            learnt = {name: domains[name] for name in chosen}
-            published = published_parts({name: found[name] for name in chosen}, table, split_column)
+            learnt = {name: domains[name] for name in chosen if name in domains}
+            published = published_parts({name: found[name] for name in learnt}, table, split_column)
             parts = split_domains(learnt, domains[target], validation_fraction, split_seed, published)
             parts["notes"] = notes
             parts["unlabelled"] = apart(bare, [*parts["validation"], *parts.get("seen_test", ()), parts["target"]])
@@ -203,6 +208,14 @@ class FolderData(SegmentationData):
             for name, domain in domains.items()
             if domain.checked
         }
+
+
+def _check_labelled(found: Mapping[str, Found], target: str) -> None:
+    """Raise unless what is judged on has masks, and a source has some."""
+    if not found[target].pairs:
+        raise InputError(f"target={target} has no image with a mask, so that nothing could be judged; give it masks")
+    if not any(one.pairs for name, one in found.items() if name != target):
+        raise InputError(f"no source beside target={target} has an image with a mask; give one of them masks")
 
 
 def _check_masks(

@@ -101,7 +101,8 @@ class Layout:
         Args:
             root: Folder of domain folders.
             domain: Name of one.
-            unlabelled: Whether images may lack a mask, and those of ``root/domain/unlabelled`` are listed too.
+            unlabelled: Whether images may lack a mask, all of them too, and those of ``root/domain/unlabelled`` are
+                listed as well.
 
         Raises:
             InputError: if a folder is missing or empty, an image has no mask or a mask no image, or a name
@@ -111,7 +112,8 @@ class Layout:
         image_folder = _VOC_IMAGES if self.kind == "voc" else self.image_folder
         mask_folder = _VOC_MASKS if self.kind == "voc" else self.mask_folder
         files = _Files(folder, {"image": (image_folder, self.image_suffix), "mask": (mask_folder, self.mask_suffix)})
-        images = files.listed("image", self.nested or self.kind == "coco", passed_over)
+        only_beside = unlabelled and (folder / UNLABELLED).is_dir()
+        images = files.listed("image", self.nested or self.kind == "coco", passed_over, needed=not only_beside)
         masks: Mapping[str, Path | Regions]
         categories: Sequence[str] = ()
         if self.kind == "coco":
@@ -120,7 +122,7 @@ class Layout:
             names = {path: name for name, path in images.items()}
             masks = {names.get(path, str(path)): one for path, one in regions.items()}
         else:
-            masks = files.listed("mask", self.nested, passed_over)
+            masks = files.listed("mask", self.nested, passed_over, needed=not unlabelled)
         bare = {name: images[name] for name in images.keys() - masks.keys()} if unlabelled or self.kind == "voc" else {}
         images = {name: path for name, path in images.items() if name not in bare}
         where = f"{folder / 'annotations'}" if self.kind == "coco" else f"{folder / mask_folder}"
@@ -148,12 +150,17 @@ class _Files:
     domain: Path
     places: Mapping[str, tuple[str, str]]
 
-    def listed(self, what: str, nested: bool, passed_over: list[str]) -> dict[str, Path]:
-        """Name → file, of images or of masks."""
+    def listed(self, what: str, nested: bool, passed_over: list[str], needed: bool = True) -> dict[str, Path]:
+        """Name → file, of images or of masks; there must be some where they are needed."""
         place, suffix = self.places[what]
         folder = self.domain / place
         if not folder.is_dir():
-            raise InputError(f"{folder} is not a folder; a domain needs <root>/<domain>/images and its masks beside it")
+            if not needed:
+                return {}
+            hint = "" if what == "image" else ", or data.unlabelled=true to be learnt from without any"
+            raise InputError(
+                f"{folder} is not a folder; a domain needs <root>/<domain>/images and its masks beside it{hint}"
+            )
         found: dict[str, Path] = {}
         others: dict[str, list[str]] = {}
         for path in self._within(folder, nested):
@@ -168,7 +175,7 @@ class _Files:
             else:
                 found[name] = path
         listed = [f"{len(names)} {reason} ({_named(names)})" for reason, names in others.items()]
-        if not found:
+        if needed and not found:
             held = f"; it has {', '.join(listed)}" if listed else ""
             ends = ", ".join(f"{suffix}{end}" for end in SUFFIXES)
             raise InputError(f"{folder} holds no {what}{held}; put files there that end in: {ends}")

@@ -50,6 +50,41 @@ def test_a_missing_mask_is_a_mistake_unless_it_is_meant(partly: Path) -> None:
     assert f"{SOURCES[0]} 3 without masks" in data.summary()
 
 
+def test_a_source_may_have_no_mask_at_all(small_nuclei: Path, call: Callable[..., Any], tmp_path: Path) -> None:
+    root = tmp_path / "nuclei"
+    shutil.copytree(small_nuclei, root)
+    shutil.rmtree(root / SOURCES[0] / "masks")
+    for path in (root / SOURCES[1] / "masks").iterdir():
+        path.unlink()
+    (root / SOURCES[1] / "images").rename(root / SOURCES[1] / "unlabelled")
+    with pytest.raises(InputError, match=r"masks is not a folder; .* or data.unlabelled=true to be learnt from"):
+        FolderData(**options(root))
+    data = FolderData(**options(root, unlabelled=True))
+    assert [part.domain for part in data.validation_parts] == [SOURCES[2]]
+    assert data.source_names == [SOURCES[2], *SOURCES[:2]] and data.domain_names[-1] == TARGET
+    assert data.unlabelled_count == sum(len(list((small_nuclei / name / "images").iterdir())) for name in SOURCES[:2])
+    batch = next(iter(data.train_dataloader()))
+    assert {data.domain_names[number] for number in batch["domain"][~batch["labelled"]]} == set(SOURCES[:2])
+
+    run = Run(tmp_path / "run")
+    arguments = ["data=nuclei", f"data.root={root}", f"data.target={TARGET}", "data.unlabelled=true"]
+    short = ["data.batch_size=6", "data.crop_size=16", "trainer.max_steps=2", "trainer.accelerator=cpu"]
+    outcome = call(train, *arguments, *short, "method=sd_dropout", f"run_dir={run.path}")
+    assert (outcome.status, outcome.err) == (0, "")
+    outcome = call(evaluate, f"run={run.path}", f"out={tmp_path / 'again'}")
+    assert (outcome.status, outcome.err) == (0, "")
+    tests = [record for record in run.records() if record.split == "test"]
+    assert list(Run(tmp_path / "again").records()) == tests
+    assert {record.domain for record in tests} == {SOURCES[2], TARGET}
+
+    shutil.rmtree(root / SOURCES[2] / "masks")
+    with pytest.raises(InputError, match=f"no source beside target={TARGET} has an image with a mask"):
+        FolderData(**options(root, unlabelled=True))
+    shutil.rmtree(root / TARGET / "masks")
+    with pytest.raises(InputError, match=f"target={TARGET} has no image with a mask"):
+        FolderData(**options(root, unlabelled=True))
+
+
 def test_they_are_drawn_in_turn_and_never_scored(partly: Path) -> None:
     data = FolderData(**options(partly, unlabelled=True))
     names = [item.name for part in (*data.validation_parts, *data.test_parts) for item in part.dataset.items]
