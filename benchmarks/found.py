@@ -15,6 +15,7 @@ STRONG = {
     "nuclei_mild": "nuclei, `mild`",
     "scarce_5": "nuclei, 5 % of the masks",
     "scarce_25": "nuclei, 25 % of the masks",
+    "one_labelled": "nuclei, masks of one domain",
     "microcolonies": "bacteria",
     "looks": "game frames",
 }

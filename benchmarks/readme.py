@@ -38,7 +38,7 @@ METHODS = ("erm", "kddg_sdd")
 ABOUTS = {
     "digits": "digits, 10 seeds",
     "nuclei": "nuclei, an unseen stain, 5 seeds",
-    "nuclei, 5 % of the masks": "the same, 5 % of the masks",
+    "nuclei, masks of one domain": "the same, masks of one domain of three",
     "bacteria": "generated bacteria, unseen imaging, 5 seeds",
     "CoinRun": "CoinRun, 3 seeds",
 }

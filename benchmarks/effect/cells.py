@@ -33,8 +33,7 @@ class Grid:
 
     Attributes:
         program: Which training program runs the cells.
-        targets: What is held out, or the game, by name → overrides; ``{data}`` stands for the folder of images and
-            ``{thinned}`` for that of the nuclei with a third of fluorescence.
+        targets: What is held out, or the game, by name → overrides, with names of folders as :mod:`.images` has them.
         methods: Name in the results → overrides.
         seeds: Number of seeds.
         settings: Overrides of all cells, teachers included.
@@ -52,9 +51,9 @@ class Grid:
     asked: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
     room: str = ""
 
-    def reads(self, folder: str, targets: Sequence[str]) -> bool:
-        """Whether ``{data}`` or ``{thinned}`` is read for any of these targets."""
-        return any(f"{{{folder}}}" in override for target in targets for override in self.targets[target])
+    def given(self, target: str, method: str | None = None) -> list[str]:
+        """What is given to a method on a target, or, without one, to all on it: folders are yet to be named."""
+        return [*self.settings, *self.targets[target], *self.methods.get(method or "", ())]
 
     def cells(self) -> list[Cell]:
         """Seeds outermost, so that a grid that is cut short has every method at fewer seeds."""

@@ -32,7 +32,8 @@ from rich.progress import track
 from benchmarks.effect import keeping
 from benchmarks.effect.cells import Cell, Grid
 from benchmarks.effect.committed import RESULTS, rows_in
-from benchmarks.effect.grids import AVERAGING, GRIDS, STAINS
+from benchmarks.effect.grids import AVERAGING, GRIDS
+from benchmarks.effect.images import STAINS, make, placed
 from benchmarks.speed import machine
 from common.runs.folder import Run
 from common.runs.items import split_key
@@ -47,29 +48,9 @@ def folder(runs: Path, grid: Grid, cell: Cell) -> Path:
     return runs / grid.room / cell.target / f"{cell.method}-{cell.seed}"
 
 
-def thinned(nuclei: Path, runs: Path) -> Path:
-    """The nuclei with every third image of fluorescence: 541 images would cost two thirds of a grid's time."""
-    root = runs / "data" / "thinned"
-    if not root.exists():
-        building = root.with_name(f"thinned.{os.getpid()}")
-        kept = {path.stem for path in sorted((nuclei / "fluorescence" / "images").iterdir())[::3]}
-        for kind in ("images", "masks"):
-            (building / "fluorescence" / kind).mkdir(parents=True)
-            for path in (nuclei / "fluorescence" / kind).iterdir():
-                if path.stem in kept:
-                    (building / "fluorescence" / kind / path.name).symlink_to(path)
-        for path in nuclei.iterdir():
-            if path.name != "fluorescence":
-                (building / path.name).symlink_to(path)
-        building.rename(root)
-    return root
-
-
 def overrides(grid: Grid, cell: Cell, runs: Path, data: Path | None) -> list[str]:
     """A cell on the command line."""
-    given = list(grid.settings)
-    for override in grid.targets[cell.target]:
-        given.append(override.replace("{data}", str(data)).replace("{thinned}", str(runs / "data" / "thinned")))
+    given = placed(grid.given(cell.target), cell.target, data, runs)
     given += [f"seed={cell.seed}", f"run_dir={folder(runs, grid, cell)}"]
     if cell.method in grid.teachers:
         sources = [stain for stain in STAINS if stain != cell.target]
@@ -78,7 +59,8 @@ def overrides(grid: Grid, cell: Cell, runs: Path, data: Path | None) -> list[str
     names = grid.teachers_of(cell.method)
     asked = [str(folder(runs, grid, Cell(cell.target, name, grid.teachers[name].seed))) for name in names]
     teacher = [f"teacher={asked[0] if len(asked) == 1 else '[' + ','.join(asked) + ']'}"] if asked else []
-    return [*given, *AVERAGING, *grid.methods[cell.method], f"method.name={cell.method}", *teacher]
+    own = placed(grid.methods[cell.method], cell.target, data, runs)
+    return [*given, *AVERAGING, *own, f"method.name={cell.method}", *teacher]
 
 
 def run_cell(name: str, cell: Cell, runs: Path, data: Path | None) -> None:
@@ -135,8 +117,8 @@ def run_missing(
     """Run cells, teachers first, side by side on one thread each."""
     os.environ["OMP_NUM_THREADS"] = "1"
     grid = GRIDS[name]
-    if data is not None and grid.reads("thinned", [cell.target for cell in both[1]]):
-        thinned(data, runs)
+    for cell in both[1] if data is not None else ():
+        make(grid.given(cell.target, cell.method), cell.target, data, runs)
     for cells in both:
         with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
             jobs = [pool.submit(run_cell, name, cell, runs, data) for cell in cells]
@@ -228,7 +210,7 @@ def main() -> None:
         keeping.unpack(archive(options.grid, target), runs)
     if not options.collect:
         targets = options.targets or list(grid.targets)
-        if options.data is None and any(grid.reads(one, targets) for one in ("data", "thinned")):
+        if options.data is None and any("data.root=" in one for target in targets for one in grid.given(target)):
             parser.error("--data is missing: the folder of images")
         data = None if options.data is None else options.data.resolve()
         started = time.perf_counter()

@@ -14,6 +14,7 @@ second run. Grids:
   Procgen games. A folder of their own each;
 - ``scarce_5``, ``scarce_25``: with masks for so many per cent of the images, in the folder of ``nuclei_invert``, whose
   teachers they ask;
+- ``one_labelled``: with masks for one source domain, there too;
 - ``dropout``: the weight of SD-Dropout, five seeds. A folder of its own;
 - ``pilot``: which games plain PPO learns in half a million steps on one core, judged on the levels it is trained on;
 - ``students_10``, ``students_25``: every way to distil a policy with so many per cent of its teachers' steps, on what
@@ -26,9 +27,9 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 
 from benchmarks.effect.cells import TEACHER_SEED, Grid, TeacherOf
+from benchmarks.effect.images import STAINS
 from benchmarks.effect.microcolonies import DOMAINS
 
-STAINS = ("fluorescence", "grey_brightfield", "purple_on_purple", "purple_on_white")
 AVERAGING = ("averaging=wakd", "averaging.buffers=reestimate")
 # Spelt out, so that a grid stays what it was when a default changes.
 SEGMENTATION = (
@@ -121,14 +122,14 @@ def _strong(
     )
 
 
-def _scarce(percent: int) -> Grid:
+def _scarce(room: str, *few: str) -> Grid:
     """Few masks, all images: what teachers are for that were trained where there were masks."""
     taught = {**_plain("kd", "kddg", "kddg_sdd"), "wakd": _WAKD}
-    grid = _strong(_stains(*STAINS), "colour_invert", _plain("erm") | taught, dict.fromkeys(taught, _ENSEMBLE))
-    few = (f"data.labelled_fraction={percent / 100}", "data.unlabelled=true")
-    return dataclasses.replace(
-        grid, methods={name: (*given, *few) for name, given in grid.methods.items()}, room=f"scarce_{percent}"
+    grid = _strong(
+        _stains(*STAINS), "colour_invert", _plain("erm", "sd_dropout") | taught, dict.fromkeys(taught, _ENSEMBLE)
     )
+    methods = {name: (*given, *few, "data.unlabelled=true") for name, given in grid.methods.items()}
+    return dataclasses.replace(grid, methods=methods, room=room)
 
 
 _SHORT_ROLLOUTS = (
@@ -242,8 +243,9 @@ GRIDS: Mapping[str, Grid] = {
     "nuclei_mild": _strong(_stains(*STAINS), "mild", _CORE, _ASKED),
     "microcolonies": _strong(_microcolonies(), "colour_invert", _CORE, _ASKED),
     "looks": _strong(_looks(coinrun="coinrun", climber="climber", ninja="ninja"), "colour", _CORE, _ASKED),
-    "scarce_5": _scarce(5),
-    "scarce_25": _scarce(25),
+    "scarce_5": _scarce("scarce_5", "data.labelled_fraction=0.05"),
+    "scarce_25": _scarce("scarce_25", "data.labelled_fraction=0.25"),
+    "one_labelled": _scarce("one_labelled", "data.root={one_labelled}"),
     "dropout": Grid(
         "kdseg",
         _looks(generated="coinrun") | _stains("purple_on_white"),

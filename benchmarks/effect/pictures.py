@@ -2,7 +2,7 @@
 
 ``effect.svg`` has every method's difference to plain training, a panel a grid, from the committed comparisons.
 ``unseen.png`` has an image of a stain that training has not seen, as the networks of a folder of runs see it
-(``--runs DIR``, of ``grid.py scarce_5``): pictures are not committed with the runs.
+(``--runs DIR``, of ``grid.py one_labelled``): pictures are not committed with the runs.
 """
 
 import argparse
@@ -27,12 +27,12 @@ SURE, UNSURE = "#0072b2", "#8b949e"
 # Grid → heading of its panel.
 PANELS = {
     "nuclei_invert": "nuclei, unseen stain",
-    "scarce_5": "nuclei, 5 % of the masks",
+    "one_labelled": "nuclei, masks of one domain",
     "microcolonies": "bacteria, unseen imaging",
     "looks": "game frames, unseen look",
 }
 SHOWN = ("erm", "kd", "kddg_sdd")
-TARGET = "fluorescence"
+TARGET = "purple_on_purple"
 
 
 def differences() -> Any:
@@ -61,8 +61,8 @@ def differences() -> Any:
 
 
 def unseen(runs: Path, seed: int = 0) -> Any:
-    """An image of the held-out stain, its truth, and what networks with few masks make of it."""
-    room = runs / "scarce_5" / TARGET
+    """An image of the held-out stain, its truth, and what networks with masks of one domain make of it."""
+    room = runs / "one_labelled" / TARGET
     items = {method: Run(room / f"{method}-{seed}").items() for method in SHOWN}
     image, mask, prediction = (item_key(name, TARGET, seen=False) for name in ("image", "mask", "prediction"))
     rows = range(min(3, len(items["erm"][image])))

@@ -15,6 +15,7 @@ TITLES: Mapping[str, str] = {
     "nuclei_mild": "The same with the preset `mild`, which anticipates no shift",
     "scarce_5": "Masks for 5 % of the images, all images to distil on",
     "scarce_25": "Masks for 25 % of the images, all images to distil on",
+    "one_labelled": "Masks for one source domain, images of all to distil on",
     "microcolonies": "A second data set: generated bacteria, one imaging never seen (mIoU), preset `colour_invert`",
     "looks": "A third: frames of three Procgen games, one look never seen (mIoU), preset `colour`",
 }
