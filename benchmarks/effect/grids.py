@@ -113,7 +113,7 @@ def _strong(
         methods,
         5,
         (
-            *("trainer.max_steps=400", f"data.augmentation={preset}", "data.crop_size=96", "evaluation.every=0"),
+            *("trainer.max_steps=400", f"data.augmentation={preset}", "data.crop_size=64", "evaluation.every=0"),
             *("+trainer.enable_progress_bar=false", "learning_rate.shape=one_cycle"),
             *("strength.kd=1.0", "strength.temperature=2.0", "strength.threshold=0.95", "strength.sd_dropout.end=0.01"),
         ),
@@ -126,7 +126,10 @@ def _scarce(room: str, *few: str) -> Grid:
     """Few masks, all images: what teachers are for that were trained where there were masks."""
     taught = {**_plain("kd", "kddg", "kddg_sdd"), "wakd": _WAKD}
     grid = _strong(
-        _stains(*STAINS), "colour_invert", _plain("erm", "sd_dropout") | taught, dict.fromkeys(taught, _ENSEMBLE)
+        _stains(*STAINS, folder="small"),
+        "colour_invert",
+        _plain("erm", "sd_dropout") | taught,
+        dict.fromkeys(taught, _ENSEMBLE[:1]),
     )
     methods = {name: (*given, *few, "data.unlabelled=true") for name, given in grid.methods.items()}
     return dataclasses.replace(grid, methods=methods, room=room)
@@ -224,7 +227,7 @@ GRIDS: Mapping[str, Grid] = {
         {"teacher": TeacherOf(("network=unet_lite0", *AVERAGING))},
     ),
     "nuclei_invert": _strong(
-        _stains(*STAINS),
+        _stains(*STAINS, folder="small"),
         "colour_invert",
         {
             **_CORE,
@@ -240,7 +243,7 @@ GRIDS: Mapping[str, Grid] = {
             "kd_complementary": _COMPLEMENTARY,
         },
     ),
-    "nuclei_mild": _strong(_stains(*STAINS), "mild", _CORE, _ASKED),
+    "nuclei_mild": _strong(_stains(*STAINS, folder="small"), "mild", _CORE, _ASKED),
     "microcolonies": _strong(_microcolonies(), "colour_invert", _CORE, _ASKED),
     "looks": _strong(_looks(coinrun="coinrun", climber="climber", ninja="ninja"), "colour", _CORE, _ASKED),
     "scarce_5": _scarce("scarce_5", "data.labelled_fraction=0.05"),

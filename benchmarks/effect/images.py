@@ -4,14 +4,20 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from PIL import Image
+
 STAINS = ("fluorescence", "grey_brightfield", "purple_on_purple", "purple_on_white")
 LABELLED = ("fluorescence", "purple_on_purple")
 """The domains with most images: the first that is not held out keeps its masks where one does alone."""
 
 
-def _thinned(nuclei: Path, building: Path, target: str) -> None:
-    """Every third image of fluorescence: 541 images would cost two thirds of a grid's time."""
-    kept = {path.stem for path in sorted((nuclei / "fluorescence" / "images").iterdir())[::3]}
+SIDE = 512
+"""Of the middle of grey_brightfield's images, which have four times as many pixels."""
+
+
+def _every(count: int, nuclei: Path, building: Path) -> None:
+    """The domains as they are, but of fluorescence every so-manieth image: 541 would take most of a grid's time."""
+    kept = {path.stem for path in sorted((nuclei / "fluorescence" / "images").iterdir())[::count]}
     for kind in ("images", "masks"):
         (building / "fluorescence" / kind).mkdir(parents=True)
         for path in (nuclei / "fluorescence" / kind).iterdir():
@@ -22,28 +28,52 @@ def _thinned(nuclei: Path, building: Path, target: str) -> None:
             (building / path.name).symlink_to(path)
 
 
+def _thinned(nuclei: Path, building: Path, target: str) -> None:
+    """Every third image of fluorescence."""
+    _every(3, nuclei, building)
+
+
+def _small(nuclei: Path, building: Path, target: str) -> None:
+    """Every ninth image of fluorescence, and the middles of grey_brightfield's images."""
+    _every(9, nuclei, building)
+    (building / "grey_brightfield").unlink()
+    for kind in ("images", "masks"):
+        (building / "grey_brightfield" / kind).mkdir(parents=True)
+        for path in (nuclei / "grey_brightfield" / kind).iterdir():
+            with Image.open(path) as whole:
+                left, top = ((side - SIDE) // 2 for side in whole.size)
+                middle = whole.crop((left, top, left + SIDE, top + SIDE))
+                middle.save(building / "grey_brightfield" / kind / path.name)
+
+
 def _one_labelled(nuclei: Path, building: Path, target: str) -> None:
-    """The same, thinned, where one source domain has masks and the others have images alone."""
-    _thinned(nuclei, building, target)
+    """The same where one source domain has masks and the others have images alone."""
+    _small(nuclei, building, target)
     labelled = next(name for name in LABELLED if name != target)
     for name in STAINS:
         if name not in (target, labelled):
-            images = (building / name / "images").resolve()
-            (building / name).unlink()
+            hidden = building / f".{name}"  # is no domain
+            (building / name).rename(hidden)
             (building / name).mkdir()
-            (building / name / "unlabelled").symlink_to(images)
+            (building / name / "unlabelled").symlink_to(Path("..") / hidden.name / "images")
 
 
-MADE: dict[str, Callable[[Path, Path, str], None]] = {"thinned": _thinned, "one_labelled": _one_labelled}
+MADE: dict[str, Callable[[Path, Path, str], None]] = {
+    "thinned": _thinned,
+    "small": _small,
+    "one_labelled": _one_labelled,
+}
+ONE_EACH = ("one_labelled",)
+"""Made for each target anew."""
 
 
 def place(name: str, target: str, data: Path | None, runs: Path) -> str:
     """Where the folder of a name lies, made or not: ``data`` is the one that was given."""
-    return str(data if name == "data" else runs / "data" / (name if name == "thinned" else f"{name}-{target}"))
+    return str(data if name == "data" else runs / "data" / (f"{name}-{target}" if name in ONE_EACH else name))
 
 
 def placed(overrides: Sequence[str], target: str, data: Path | None, runs: Path) -> list[str]:
-    """Overrides with the folders for ``{data}``, ``{thinned}`` and ``{one_labelled}``."""
+    """Overrides with the folders for ``{data}`` and what is made of it, such as ``{small}``."""
     found = list(overrides)
     for name in ("data", *MADE):
         found = [one.replace(f"{{{name}}}", place(name, target, data, runs)) for one in found]
