@@ -1,10 +1,13 @@
 """Where a training shows itself: the same numbers, pictures and scores in every logger, on both tasks."""
 
+import contextlib
 import csv
 import json
 import os
+import resource
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +20,7 @@ import kdrl.train
 import kdseg.train
 from common.errors import InputError
 from common.runs.folder import Run
-from common.watch import check_loggers, make_watch, name_of
+from common.watch import Watch, check_loggers, make_watch, name_of
 
 Call = Callable[..., Any]
 PROGRAMS = {"seg": kdseg.train.main, "rl": kdrl.train.main}
@@ -116,6 +119,32 @@ def test_what_was_shown_after_the_step_that_a_run_goes_on_from_is_forgotten(fill
     shown = EventAccumulator(str(filled / "tensorboard"))
     shown.Reload()
     assert [(event.step, round(event.value, 3)) for event in shown.Scalars("a")] == [(1, 0.333), (2, 0.667), (3, 30.0)]
+
+
+def fill(watch: Watch) -> None:
+    for step in range(2000):
+        watch.scalars({"loss": 1.0}, step)
+    watch.close()
+
+
+def test_a_disk_that_takes_no_more_is_raised_and_not_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    printed: list[threading.ExceptHookArgs] = []
+    monkeypatch.setattr(threading, "excepthook", printed.append)
+    watch = make_watch(["tensorboard"], tmp_path, 0)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            fill(watch)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        with contextlib.suppress(OSError):
+            watch.close()
+    assert printed == []
+    thread = threading.Thread(target=lambda: 1 / 0)
+    thread.start()
+    thread.join()
+    assert [args.exc_type for args in printed] == [ZeroDivisionError]
 
 
 def test_names_that_are_no_logger(call: Call, tmp_path: Path, tiny: dict[str, list[str]]) -> None:

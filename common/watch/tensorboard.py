@@ -1,5 +1,6 @@
 """Numbers and pictures for TensorBoard."""
 
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,14 @@ class TensorBoard(Watch):
 
         # What a run had shown after the step that it goes on from is not shown twice.
         self._writer: Any = SummaryWriter(str(run / "tensorboard"), purge_step=after + 1 if after else None)
+        # What ends the library's own thread, such as a full disk, is raised by the next call; the thread need not print
+        # it with its traceback, too.
+        self._hook = threading.excepthook
+        threading.excepthook = self._of_a_thread
+
+    def _of_a_thread(self, args: threading.ExceptHookArgs) -> None:
+        if not (isinstance(args.exc_value, OSError) and type(args.thread).__module__.startswith("tensorboard.")):
+            self._hook(args)
 
     def scalars(self, values: Mapping[str, float], step: int) -> None:
         """See :meth:`Watch.scalars`."""
@@ -48,4 +57,7 @@ class TensorBoard(Watch):
 
     def close(self) -> None:
         """See :meth:`Watch.close`."""
-        self._writer.close()
+        try:
+            self._writer.close()
+        finally:
+            threading.excepthook = self._hook
