@@ -4,7 +4,6 @@ import contextlib
 import csv
 import json
 import os
-import resource
 import subprocess
 import sys
 import threading
@@ -21,6 +20,7 @@ import kdseg.train
 from common.errors import InputError
 from common.runs.folder import Run
 from common.watch import Watch, check_loggers, make_watch, name_of
+from tests.disks import files_of
 
 Call = Callable[..., Any]
 PROGRAMS = {"seg": kdseg.train.main, "rl": kdrl.train.main}
@@ -131,15 +131,10 @@ def test_a_disk_that_takes_no_more_is_raised_and_not_printed(tmp_path: Path, mon
     printed: list[threading.ExceptHookArgs] = []
     monkeypatch.setattr(threading, "excepthook", printed.append)
     watch = make_watch(["tensorboard"], tmp_path, 0)
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
-    try:
-        with pytest.raises(OSError, match="File too large"):
-            fill(watch)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-        with contextlib.suppress(OSError):
-            watch.close()
+    with files_of(4096), pytest.raises(OSError, match="File too large"):
+        fill(watch)
+    with contextlib.suppress(OSError):
+        watch.close()
     assert printed == []
     thread = threading.Thread(target=lambda: 1 / 0)
     thread.start()

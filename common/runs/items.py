@@ -27,6 +27,7 @@ choice, whichever it is, the plain keys hold it.
 """
 
 import dataclasses
+import io
 import sys
 import zipfile
 from collections.abc import Callable, Mapping
@@ -119,12 +120,9 @@ def _unescaped(text: str) -> str:
 
 def save_items(path: Path, items: Arrays) -> None:
     """Write the file; a crash keeps the one there was."""
-
-    def write(temporary: Path) -> None:
-        with temporary.open("wb") as file:
-            np.savez_compressed(file, **dict(items))  # type: ignore[arg-type]
-
-    write_atomically(path, write)
+    content = io.BytesIO()  # numpy's archive, cut short by a full disk, would print a traceback when it is collected
+    np.savez_compressed(content, **dict(items))  # type: ignore[arg-type]
+    write_atomically(path, lambda temporary: temporary.write_bytes(content.getbuffer()))
 
 
 def read_items(path: Path) -> dict[str, NDArray[Any]]:

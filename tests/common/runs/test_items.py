@@ -1,5 +1,7 @@
 """Items: what is read is what was written, and nothing that does not fit its name."""
 
+import gc
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +11,7 @@ import pytest
 
 from common.errors import InputError
 from common.runs.items import Key, item_key, read_items, save_items, split_key
+from tests.disks import files_of
 
 Items = dict[str, Any]
 
@@ -44,6 +47,21 @@ def test_items_round_trip(path: Path, items: Items) -> None:
         assert loaded[key].dtype == value.dtype
         np.testing.assert_array_equal(loaded[key], value)
     assert [entry.name for entry in path.parent.iterdir()] == ["items.npz"]
+
+
+def test_a_disk_that_takes_no_more_loses_nothing_and_prints_nothing(
+    path: Path, items: Items, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    printed: list[Any] = []
+    monkeypatch.setattr(sys, "unraisablehook", printed.append)
+    save_items(path, items)
+    before = path.read_bytes()
+    noise = np.random.default_rng(0).integers(0, 256, (9, 64, 64, 3), dtype=np.uint8)
+    with files_of(4096), pytest.raises(OSError, match="File too large"):
+        save_items(path, {item_key("image", "a", seen=True): noise})
+    gc.collect()
+    assert printed == []
+    assert path.read_bytes() == before and [one.name for one in path.parent.iterdir()] == [path.name]
 
 
 @pytest.mark.parametrize("name", ["day", "a|b", "50%", "%7C|", "a%25", "unseen", ""])
