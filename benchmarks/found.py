@@ -51,6 +51,12 @@ def found(method: str) -> list[Found]:
     ]
 
 
+def seeds(about: str) -> int:
+    """How many seeds there are of a grid in ``STRONG``."""
+    name = next(name for name, own in STRONG.items() if own == about)
+    return len({row["seed"] for row in rows_of(name) if row["method"] == "erm"})
+
+
 def _digits(method: str) -> Iterator[Found]:
     weights, titles = "", {"## The weights of the last step": "last", "## Averaged weights": "averaged"}
     for line in DIGITS.read_text(encoding="utf-8").splitlines():

@@ -17,6 +17,9 @@ from common.runs.identity import digest, flatten
 
 _ClassKey = tuple[str, ...]
 
+OTHERS = "others of the same domains"
+"""What stands for the files of a teacher that had images or masks of the student's domains that the student has not."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Family:
@@ -152,15 +155,22 @@ def _other_domains(theirs: Mapping[str, Any], own: Mapping[str, Any]) -> dict[st
     # What a teacher was judged on has taught it nothing.
     target, result = theirs.get("target"), {}
     for name, value in theirs.items():
-        if name == "target" or value == own.get(name):
-            continue
         ours = own.get(name)
+        if name == "target" or value == ours or (name == "sources" and _same_names(value, ours)):
+            continue
         if isinstance(value, Mapping):
             ours = ours if isinstance(ours, Mapping) else {}
             value = {key: one for key, one in value.items() if key != target and one != ours.get(key)}
+            if value and set(value) <= set(ours):  # on every target others, which no row should be told by
+                value = OTHERS
         if value != {}:
             result[name] = value
     return result
+
+
+def _same_names(theirs: Any, ours: Any) -> bool:
+    both = (theirs, ours)
+    return all(isinstance(names, list | tuple) for names in both) and set(map(str, theirs)) == set(map(str, ours))
 
 
 def _apart(settings: Sequence[Setting]) -> dict[int, str]:

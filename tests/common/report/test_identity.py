@@ -175,6 +175,23 @@ def test_left_out_domains_are_targets_of_one_family(network: Make, report: Calla
     assert [(row.label, row.targets) for row in found.over_targets[0].rows] == [("erm", 2), ("kd", 2)]
 
 
+def test_teachers_with_masks_that_students_lack_are_one_row_over_targets(
+    network: Make, report: Callable[..., Analysis]
+) -> None:
+    """Their files differ on every target in another domain, and their sources stand in another order."""
+    for target, bare in (("day", "dusk"), ("dusk", "day")):
+        own = {"target": target, "sources": ["fog", bare], "files": {"fog": "1", bare: "2", target: "3"}}
+        whole = {"target": target, "sources": [bare, "fog"], "files": {"fog": "1", bare: "whole", target: "3"}}
+        options = {"target": target, "domains_measured": (("fog", True, 0.1), (target, False, 0.4)), "domains": own}
+        network(f"erm-{target}", "erm", 0, row=ERM, **options)
+        network(f"kd-{target}", "kd", 0, row=kd(teachers=[kind(ERM) | {"domains": whole}]), **options)
+        plain = kd(teachers=[kind(ERM) | {"domains": own}])
+        network(f"alike-{target}", "kd", 1, row=plain, **options)
+    (over,) = report().over_targets
+    labels = {row.label: row.targets for row in over.rows}
+    assert labels == {"erm": 2, "kd": 2, "kd [teacher.files=others of the same domains]": 2}
+
+
 def test_two_data_sets_of_equal_names_are_two_settings(network: Make, report: Callable[..., Analysis]) -> None:
     for version in "ab":
         network(f"erm-{version}", "erm", 0, domains={"target": "dusk", "files": {"dusk": version}})
