@@ -129,8 +129,9 @@ def methods() -> str:
             *lines,
             "",
             "Points of accuracy, mIoU and normalised return on domains never trained on, less plain training with as "
-            "many steps, both with last or both with averaged weights, whichever source validation prefers [95 %, over seeds and test items; of one seed over items alone] "
-            "(`averaging=wakd`: less its last weights); `*`: p ≤ 0.05 after Holm's correction. Small networks and "
+            "many steps, both with last or both with averaged weights, whichever source validation prefers [95 %, over "
+            "seeds and test items; of one seed over items alone] (`averaging=wakd`: less its last weights); `*`: p ≤ "
+            "0.05 after Holm's correction. Small networks and "
             "budgets: [digits](benchmarks/digits/results.md), [the grids](benchmarks/effect/results.md).",
         ]
     )
