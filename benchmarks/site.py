@@ -16,8 +16,8 @@ from benchmarks.readme import methods as headline
 
 ROOT = Path(__file__).parents[1]
 PAGES = (
-    *("effect/results.md", "effect/control.md", "digits/results.md", "augkd/results.md", "speed/results.md"),
-    *("evaluation/results/nuclei.md", "evaluation/results/coinrun.md"),
+    *("effect/results.md", "effect/plan.md", "effect/control.md", "digits/results.md", "augkd/results.md"),
+    *("speed/results.md", "evaluation/results/nuclei.md", "evaluation/results/coinrun.md"),
 )
 FOUND = re.compile(r"<!-- found: ([a-z_ ]+) -->")
 HEADLINE = "<!-- headline -->"
