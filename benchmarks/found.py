@@ -72,7 +72,7 @@ def _digits(method: str) -> Iterator[Found]:
 def _strong(method: str, name: str, about: str) -> Iterator[Found]:
     if not (RESULTS / f"{name}.csv").exists():
         return
-    first = strong.headline(rows_of(name))
+    first = strong.headline(rows_of(name)) if strong.on_all_targets(name) else None
     yield from _compared(method, name, about, lambda row: row["target"] == "*", lambda weights: weights == first)
 
 
@@ -83,9 +83,10 @@ def _compared(
     wanted: Callable[[dict[str, str]], bool],
     headline: Callable[[str], bool],
 ) -> Iterator[Found]:
-    averaging = method.endswith(comparison.AVERAGED)
+    # Averaging itself is compared with last weights, whichever the others are shown with.
+    always = method.endswith(comparison.AVERAGED) and any(map(headline, strong.WEIGHTS))
     for file, suffix, weights in ((name, "", "last"), (f"{name}_averaged", comparison.AVERAGED, "averaged")):
         for row in comparison.read(file):
             if wanted(row) and row["method"] == f"{method}{suffix}" and row["difference_low"]:
                 cost = f"{float(row['relative_cost']):.2f}" if row["relative_cost"] else ""
-                yield Found(about, PAGE, weights, comparison.difference(row), cost, averaging or headline(weights))
+                yield Found(about, PAGE, weights, comparison.difference(row), cost, always or headline(weights))

@@ -37,7 +37,7 @@ TARGET = "purple_on_purple"
 
 def differences() -> Any:
     """Points over plain training on unseen targets, with 95 % intervals; blue where the corrected p is at most 0.05."""
-    grids = [name for name in PANELS if (RESULTS / f"{name}.csv").exists()]
+    grids = [name for name in PANELS if (RESULTS / f"{name}.csv").exists() and strong.on_all_targets(name)]
     compared = {name: strong.compared(name, strong.headline(rows_of(name))) for name in grids}
     methods = list(dict.fromkeys(method for own in compared.values() for method in own if method != "erm"))[::-1]
     figure, axes = pyplot.subplots(

@@ -38,6 +38,11 @@ def headline(rows: Sequence[Mapping[str, Any]]) -> str:
     return max(WEIGHTS, key=validated)
 
 
+def on_all_targets(name: str) -> bool:
+    """Whether plain training has been judged on every target of a grid, so that its mean over them is what it says."""
+    return {row["target"] for row in rows_of(name) if row["method"] == "erm"} == set(GRIDS[name].targets)
+
+
 def section(name: str) -> list[str]:
     """What it was, the differences with either weights, and what may explain them."""
     rows = rows_of(name)
