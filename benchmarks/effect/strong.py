@@ -122,7 +122,7 @@ def differences(name: str, weights: str, rows: Sequence[Mapping[str, Any]]) -> l
     """A row a method: the mean over targets first, then each of them; ``*`` as everywhere. Scores of plain training."""
     targets = [*(["*"] if len(_targets(name, rows)) > 1 else []), *_targets(name, rows)]
     found = compared(name, weights)
-    heads = ["all targets" if target == "*" else target for target in targets]
+    heads = [f"all {len(targets) - 1} targets" if target == "*" else target for target in targets]
     lines = [f"| method | {' | '.join(heads)} | ECE | filtered |", f"|---|{'---|' * len(heads)}--:|--:|"]
 
     def order(method: str) -> float:
