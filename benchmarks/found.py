@@ -84,9 +84,9 @@ def _compared(
     headline: Callable[[str], bool],
 ) -> Iterator[Found]:
     # Averaging itself is compared with last weights, whichever the others are shown with.
-    always = method.endswith(comparison.AVERAGED) and any(map(headline, strong.WEIGHTS))
-    for file, suffix, weights in ((name, "", "last"), (f"{name}_averaged", comparison.AVERAGED, "averaged")):
-        for row in comparison.read(file):
-            if wanted(row) and row["method"] == f"{method}{suffix}" and row["difference_low"]:
+    always = method.endswith(comparison.AVERAGED) and any(map(headline, comparison.WEIGHTS))
+    for weights in comparison.WEIGHTS:
+        for name_of, row in comparison.judged(name, weights):
+            if wanted(row) and name_of == method and row["difference_low"]:
                 cost = f"{float(row['relative_cost']):.2f}" if row["relative_cost"] else ""
                 yield Found(about, PAGE, weights, comparison.difference(row), cost, always or headline(weights))

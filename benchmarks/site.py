@@ -34,7 +34,8 @@ def on_files(files: Files, config: Any) -> Files:
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     """Fill in what was found; links out of ``docs`` go to the same page within the site."""
-    markdown = markdown.replace(HEADLINE, headline().replace("](benchmarks/", "](../benchmarks/"))
+    if HEADLINE in markdown:
+        markdown = markdown.replace(HEADLINE, headline().replace("](benchmarks/", "](../benchmarks/"))
     markdown = FOUND.sub(lambda match: found(match[1].split()), markdown)
     return re.sub(r"\]\((?:\.\./)+(benchmarks/[^)]*\.md)\)", lambda match: f"]({_up(page)}{match[1]})", markdown)
 

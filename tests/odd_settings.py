@@ -5,6 +5,7 @@ import dataclasses
 import io
 import math
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -151,6 +152,14 @@ def tried(main: Callable[[Callable[[Any], object]], None], arguments: Sequence[s
     finally:
         sys.argv = kept
     return Fate(0, err.getvalue(), built[0] if built else None)
+
+
+def ended(main: Callable[[Callable[[Any], object]], None], arguments: Sequence[str]) -> Fate | str:
+    """As :func:`tried`; of what no program may end in, the traceback."""
+    try:
+        return tried(main, arguments)
+    except BaseException:
+        return traceback.format_exc()
 
 
 def fault(arguments: Sequence[str], fate: Fate) -> str | None:

@@ -50,6 +50,7 @@ class Programs:
     evaluate: Callable[[], object]
     short: tuple[str, ...]
     judged: tuple[str, ...]
+    often: str
     late: tuple[str, str]
 
 
@@ -63,6 +64,7 @@ PROGRAMS = {
             *("device=cpu", "evaluation.every=128", "evaluation.progress_episodes=4"),
         ),
         ("episodes=8", "num_envs=8", "looks=[]", "device=cpu"),
+        "evaluation.every=128",
         ("evaluation.every=999", "which a run of 256 steps with evaluation.every=999 does not have"),
     ),
     "segmentation": Programs(
@@ -74,6 +76,7 @@ PROGRAMS = {
             "evaluation.every=2",
         ),
         (),
+        "evaluation.every=1",
         ("evaluation.every=9", "which a run of 4 steps with evaluation.every=9 does not have"),
     ),
 }
@@ -199,8 +202,7 @@ def test_the_report_compares_averaged_weights_with_an_interval(case: Case, tmp_p
 @pytest.mark.parametrize("averaging", ["swad", "sma"])
 def test_averagers_that_validate_do_not_disturb_training(case: Case, averaging: str, tmp_path: Path) -> None:
     arguments = (f"averaging={averaging}", "averaging.start=0", "averaging.buffers=reestimate")
-    every = () if "total_timesteps=256" in case.programs.short else ("evaluation.every=1",)
-    outcome = case.train(tmp_path / "run", *arguments, *every)
+    outcome = case.train(tmp_path / "run", *arguments, case.programs.often)
     assert (outcome.status, outcome.err) == (0, "")
     run = Run(tmp_path / "run")
     assert len(rows(run, "test", "averaged")) == len(rows(run, "test", "last")) > 0

@@ -1,11 +1,14 @@
 """Committed comparisons of the grids, read, corrected and said in words."""
 
 import csv
+from collections.abc import Iterator
 
 from benchmarks.effect.committed import RESULTS
 from common.evaluation.statistics import LEVEL, holm_known
 
 AVERAGED = " (averaged)"
+WEIGHTS = {"last": "", "averaged": AVERAGED}
+"""Weights → what is added to the name of a method of theirs."""
 
 Rows = list[dict[str, str]]
 
@@ -20,6 +23,14 @@ def read(name: str) -> Rows:
         for row, adjusted in zip(asked, holm_known(p_values), strict=True):
             row["sure"] = "yes" if adjusted is not None and adjusted <= LEVEL else ""
     return rows
+
+
+def judged(name: str, weights: str) -> Iterator[tuple[str, dict[str, str]]]:
+    """A grid's methods and their rows beside plain training, both with last or both with averaged weights."""
+    suffix = WEIGHTS[weights]
+    for row in read(f"{name}_averaged" if suffix else name):
+        if row["method"].endswith(suffix):
+            yield row["method"].removesuffix(suffix), row
 
 
 def percent(value: str, signed: bool = False) -> str:

@@ -26,6 +26,7 @@ from torch import nn
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).parents[2])
 
+from benchmarks.effect.committed import rows_in
 from common.averaging import WAKD
 from common.distillation import Distillation
 from common.evaluation.statistics import LEVEL, holm, paired_interval
@@ -138,10 +139,6 @@ def the_teacher() -> tuple[nn.Module, dict[str, float]]:
     return best, everywhere(best)
 
 
-def rows_of(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-
-
 def student(row: str, seed: int, teacher: nn.Module) -> dict[str, Any]:
     """Train one, and what it does with its last and its averaged weights."""
     method = Distillation(ROWS[row](), teacher=Teacher([teacher]), name=row)
@@ -159,9 +156,9 @@ def student(row: str, seed: int, teacher: nn.Module) -> dict[str, Any]:
 
 def train(seeds: int) -> None:
     teacher, scores = the_teacher()
-    if "teacher" not in {line["row"] for line in rows_of(RESULTS)}:
+    if "teacher" not in {line["row"] for line in rows_in(RESULTS)}:
         _append({"row": "teacher", "seed": 0, "filtered": 0.0, "scores": {"last": scores}})
-    done = {(line["row"], line["seed"]) for line in rows_of(RESULTS)}
+    done = {(line["row"], line["seed"]) for line in rows_in(RESULTS)}
     for seed in range(seeds):
         for row in ROWS:
             if (row, seed) not in done:
@@ -230,7 +227,7 @@ def _difference(values: list[float]) -> str:
 
 
 def page() -> str:
-    rows = rows_of(RESULTS)
+    rows = rows_in(RESULTS)
     teacher = next(line for line in rows if line["row"] == "teacher")["scores"]["last"]
     seeds = max(line["seed"] for line in rows) + 1
     answers = ", ".join(f"{physics} {value:.0f}" for physics, value in teacher.items())

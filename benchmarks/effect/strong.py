@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.effect.committed import RESULTS, budget, description, rows_of
-from benchmarks.effect.comparison import AVERAGED, difference, percent, read
+from benchmarks.effect.comparison import WEIGHTS, difference, judged, percent
 from benchmarks.effect.grids import GRIDS
 
 TITLES: Mapping[str, str] = {
@@ -19,8 +19,6 @@ TITLES: Mapping[str, str] = {
     "microcolonies": "A second data set: generated bacteria, one imaging never seen (mIoU), preset `colour_invert`",
     "looks": "A third: frames of three Procgen games, one look never seen (mIoU), preset `colour`",
 }
-WEIGHTS = {"last": "", "averaged": AVERAGED}
-"""Weights → what is added to the name of a method of theirs."""
 
 
 def sections() -> list[str]:
@@ -111,9 +109,8 @@ def _unseen(rows: Sequence[Mapping[str, Any]], method: str, weights: str) -> dic
 def compared(name: str, weights: str) -> dict[str, dict[str, dict[str, str]]]:
     """Method → target, or ``*`` for all of them → its row of the comparison with these weights; plain training too."""
     found: dict[str, dict[str, dict[str, str]]] = {}
-    for row in read(name if weights == "last" else f"{name}_averaged"):
-        method = row["method"].removesuffix(AVERAGED) if weights == "averaged" else row["method"]
-        if method in GRIDS[name].methods and row["method"] == f"{method}{WEIGHTS[weights]}":
+    for method, row in judged(name, weights):
+        if method in GRIDS[name].methods:
             found.setdefault(method, {})[row["target"]] = row
     return found
 

@@ -13,7 +13,6 @@ import os
 import shutil
 import sys
 import tempfile
-import traceback
 import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -37,7 +36,7 @@ import kdseg.export
 import kdseg.predict
 import kdseg.train
 from benchmarks.speed import machine
-from tests.odd_settings import VALUES, fault, keys_of, odd_number, tried
+from tests.odd_settings import VALUES, ended, fault, keys_of, odd_number, tried
 from tests.test_configuration_fuzz import POLICY, SEGMENTATION
 
 RESULTS = Path(__file__).parent / "results" / "command_lines.json"
@@ -104,10 +103,9 @@ def outcome(tool: Tool, arguments: Sequence[str]) -> tuple[str, str | None]:
             raise SystemExit(status)
         task("done")
 
-    try:
-        fate = tried(ends, [*tool.sound, *arguments])
-    except BaseException:
-        return "traceback", traceback.format_exc()
+    fate = ended(ends, [*tool.sound, *arguments])
+    if isinstance(fate, str):
+        return "traceback", fate
     if fate.status:
         return "refused", None if tool.config is None and "usage:" in fate.error else fault(arguments, fate)
     for argument in arguments:

@@ -13,7 +13,6 @@ import os
 import shutil
 import sys
 import tempfile
-import traceback
 import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -29,7 +28,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 import kdrl.train
 import kdseg.train
 from benchmarks.speed import machine
-from tests.odd_settings import fault, keys_of, odd_arguments, tried
+from tests.odd_settings import ended, fault, keys_of, odd_arguments
 from tests.test_configuration_fuzz import (
     MORE_POLICY,
     MORE_SEGMENTATION,
@@ -48,10 +47,9 @@ Main = Callable[[Callable[[Any], object]], None]
 
 def outcome(main: Main, sound: Sequence[str], arguments: Sequence[str]) -> tuple[str, str | None]:
     """``refused`` or ``built``, and what is wrong with it."""
-    try:
-        fate = tried(main, [*sound, *arguments])
-    except BaseException:
-        return "traceback", traceback.format_exc()
+    fate = ended(main, [*sound, *arguments])
+    if isinstance(fate, str):
+        return "traceback", fate
     return "refused" if fate.status else "built", fault(arguments, fate)
 
 

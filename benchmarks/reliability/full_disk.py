@@ -26,6 +26,7 @@ if __name__ == "__main__":
 
 from rich.console import Console
 
+from benchmarks.programs import command_of
 from benchmarks.reliability.kills import ROOT, TASKS, command, differences
 from benchmarks.speed import machine
 from common.runs.folder import Run
@@ -113,10 +114,9 @@ def programs(work: Path) -> dict[str, list[str]]:
 def writing(name: str, given: Sequence[str], work: Path, sizes: int, console: Console) -> dict[str, Any]:
     """A program that writes something of a run, on disks of so many sizes."""
     place = work / "disk"
-    program = str(Path(sys.executable).with_name(name))
 
     def asked(out: Path) -> list[str]:
-        return [program, *(one.replace("OUT", str(out)) for one in given)]
+        return command_of(name, *(one.replace("OUT", str(out)) for one in given))
 
     plenty = work / "plenty" / name
     plenty.mkdir(parents=True)

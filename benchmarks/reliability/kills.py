@@ -26,6 +26,7 @@ if __name__ == "__main__":
 
 from rich.console import Console
 
+from benchmarks.programs import command_of
 from benchmarks.speed import machine
 from common.runs.folder import Run
 
@@ -57,7 +58,7 @@ def command(task: str, folder: Path, teacher: Path | None) -> list[str]:
     program, common, method = TASKS[task]
     given = [*common.split(), f"run_dir={folder}"]
     given += ["method=erm", "seed=100"] if teacher is None else [*method.split(), f"teacher={teacher}", "seed=1"]
-    return [str(Path(sys.executable).with_name(program)), *given]
+    return command_of(program, *given)
 
 
 def differences(ours: Run, theirs: Run) -> Iterator[str]:

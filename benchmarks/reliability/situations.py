@@ -2,8 +2,8 @@
 
 ``python benchmarks/reliability/situations.py`` (as root: it mounts file systems in memory) puts the real programs into
 each and writes ``results/situations.json``: what was typed, how it ended and what it said last. A traceback, an end
-other than the one expected, or a file of the run that changed where nothing may is a fault. The clock needs no
-situation: durations are of a monotonic clock, and the time of day is in the lock alone, as text.
+other than the one expected, or a refusal in more than one line is a fault. The clock needs no situation: durations are
+of a monotonic clock, and the time of day is in the lock alone, as text.
 """
 
 import argparse
@@ -22,7 +22,8 @@ if __name__ == "__main__":
 
 from rich.console import Console
 
-from benchmarks.reliability.full_disk import disk
+from benchmarks.programs import command_of
+from benchmarks.reliability.full_disk import disk, faults_of
 from benchmarks.reliability.kills import ROOT, TASKS, working
 from benchmarks.speed import machine
 
@@ -105,7 +106,7 @@ def two_processes(work: Path) -> Iterator[Step]:
     """A second training in a folder where one is at work is refused, and the first one ends well."""
     for task in TASKS:
         folder = work / task
-        with subprocess.Popen(path_of(training(task, folder)), stdout=subprocess.DEVNULL) as first:
+        with subprocess.Popen(command_of(*training(task, folder)), stdout=subprocess.DEVNULL) as first:
             while first.poll() is None and not working(folder, first.pid):
                 pass
             yield Step(training(task, folder), 2)
@@ -122,22 +123,15 @@ SITUATIONS: dict[str, Callable[[Path], Iterator[Step]]] = {
 }
 
 
-def path_of(given: list[str]) -> list[str]:
-    """A command line with its program's place."""
-    return [str(Path(sys.executable).with_name(given[0])), *given[1:]]
-
-
 def tried(step: Step, work: Path) -> tuple[dict[str, object], list[str]]:
     """What came of a step, and what is wrong with it; places of this machine are left out."""
 
     def told(text: str) -> str:
         return text.replace(str(work), "WORK").replace(f"{ROOT}/", "")
 
-    done = subprocess.run(path_of(step.given), capture_output=True, text=True)
+    done = subprocess.run(command_of(*step.given), capture_output=True, text=True)
     said = (done.stderr or done.stdout).strip().splitlines()
-    faults = []
-    if "Traceback" in done.stdout + done.stderr:
-        faults.append("a traceback")
+    faults = faults_of(done)
     if done.returncode != step.expected:
         faults.append(f"status {done.returncode}, not {step.expected}")
     if step.expected and len(done.stderr.strip().splitlines()) != 1:

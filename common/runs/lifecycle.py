@@ -26,7 +26,7 @@ def check_early(run_dir: str) -> None:
     """Refuse a folder that can hold no run, before data are read and networks made.
 
     Raises:
-        InputError: as :meth:`common.runs.folder.Run.check_usable`.
+        InputError: as :func:`common.runs.destination.check_usable`.
     """
     if "{" not in run_dir:
         check_usable(Run(run_dir))

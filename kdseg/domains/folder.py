@@ -168,6 +168,7 @@ class FolderData(SegmentationData):
         if images is None:
             chosen = choose_domains(domains_in(folder), target, sources, f"in {folder}")
             found = {name: where.find(folder, name, unlabelled) for name in [*chosen, target]}
+            _check_labelled(found, target)
         else:
             found = listed_pairs(folder, target, where, unlabelled, images, notes)
             if group_column and not table.path.exists():
@@ -178,8 +179,6 @@ class FolderData(SegmentationData):
         reading = Reading(checked_range(value_range), label_map, class_names or ())
         if target in found:
             found[target] = dataclasses.replace(found[target], unlabelled=())  # what is judged on is not learnt from
-        if images is None:
-            _check_labelled(found, target)
         groups = groups_of(found, table, group_column, groups_span_domains)
         domains, bare = read_domains(found, groups, cache_mib * 2**20, reading)
         if images is None:

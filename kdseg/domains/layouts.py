@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from common.errors import InputError
+from kdseg.domains import voc
 from kdseg.domains.coco import Regions, read_annotations
 from kdseg.domains.decode import SUFFIXES
 
@@ -14,7 +15,6 @@ Kind = Literal["folders", "voc", "coco"]
 UNLABELLED = "unlabelled"
 """Name of a domain's folder of images without masks."""
 
-_VOC_IMAGES, _VOC_MASKS, _VOC_LISTS = "JPEGImages", "SegmentationClass", "ImageSets/Segmentation"
 _NAMES_SHOWN = 3
 
 
@@ -109,8 +109,8 @@ class Layout:
                 occurs twice.
         """
         folder, passed_over = root / domain, list[str]()
-        image_folder = _VOC_IMAGES if self.kind == "voc" else self.image_folder
-        mask_folder = _VOC_MASKS if self.kind == "voc" else self.mask_folder
+        image_folder = voc.IMAGES if self.kind == "voc" else self.image_folder
+        mask_folder = voc.MASKS if self.kind == "voc" else self.mask_folder
         files = _Files(folder, {"image": (image_folder, self.image_suffix), "mask": (mask_folder, self.mask_suffix)})
         only_beside = unlabelled and (folder / UNLABELLED).is_dir()
         images = files.listed("image", self.nested or self.kind == "coco", passed_over, needed=not only_beside)
@@ -133,7 +133,7 @@ class Layout:
             passed_over.append(f"{image_folder}: {len(bare)} without a mask ({_named(sorted(bare))})")
             bare = {}
         pairs = [Pair(domain, name, images[name], masks[name]) for name in sorted(images)]
-        parts = _voc_parts(folder / _VOC_LISTS) if self.kind == "voc" else None
+        parts = voc.parts(folder) if self.kind == "voc" else None
         without = [Pair(domain, name, bare[name], None) for name in sorted(bare)]
         return Found(pairs, passed_over, without, categories, parts)
 
@@ -247,17 +247,3 @@ def _passed_over(path: Path) -> str | None:
 def _named(names: Sequence[str]) -> str:
     more = [f"{len(names) - _NAMES_SHOWN} more"] if len(names) > _NAMES_SHOWN else []
     return ", ".join([*names[:_NAMES_SHOWN], *more])
-
-
-def _voc_parts(folder: Path) -> dict[str, str] | None:
-    """What the devkit's lists say, if both are there."""
-    lists = {"train": folder / "train.txt", "validation": folder / "val.txt"}
-    if not all(path.is_file() for path in lists.values()):
-        return None
-    parts: dict[str, str] = {}
-    for part, path in lists.items():
-        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-            name = (line.split() or [""])[0]
-            if name and parts.setdefault(name, part) != part:
-                raise InputError(f"{path} lists {name!r}, which is for training; keep it in one list")
-    return parts

@@ -35,7 +35,6 @@ from kdrl.settings import TrainSettings
 from kdrl.train import main as train
 
 Call = Callable[..., Any]
-KINDS = ("averaged", "last")
 State = dict[str, Tensor]
 SMALL = {"n_steps": 16, "batch_size": 32, "n_epochs": 2, "device": "cpu", "seed": 1}
 

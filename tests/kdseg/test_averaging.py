@@ -29,7 +29,6 @@ pytestmark = [
 
 State = dict[str, Tensor]
 Call = Callable[..., Any]
-KINDS = ("averaged", "last")
 SOURCES = ["grey_brightfield", "purple_on_purple", "purple_on_white"]
 
 
