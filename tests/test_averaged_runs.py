@@ -59,9 +59,9 @@ PROGRAMS = {
         kdrl.train.main,
         kdrl.evaluate.main,
         (
-            *("env=leaper", "env.num_envs=8", "env.threads=0", "total_timesteps=256", "ppo.n_steps=16"),
+            *("env=bossfight", "env.num_envs=8", "env.threads=0", "total_timesteps=256", "ppo.n_steps=16"),
             *("ppo.batch_size=64", "network.features_dim=32", "evaluation.episodes=8", "evaluation.looks=[]"),
-            *("device=cpu", "evaluation.every=128", "evaluation.progress_episodes=4"),
+            *("device=cpu", "evaluation.every=128", "evaluation.progress_episodes=4", "logger=[csv]"),
         ),
         ("episodes=8", "num_envs=8", "looks=[]", "device=cpu"),
         "evaluation.every=128",

@@ -56,7 +56,7 @@ TARGETS = [
 @pytest.fixture(scope="module")
 def policies(call: Call, tmp_path_factory: pytest.TempPathFactory) -> Run:
     folder = tmp_path_factory.mktemp("policies") / "run"
-    arguments = ["env=starpilot", "env.num_envs=4", "env.threads=0", "total_timesteps=64", "ppo.n_steps=16"]
+    arguments = ["env=bossfight", "env.num_envs=4", "env.threads=0", "total_timesteps=64", "ppo.n_steps=16"]
     arguments += ["ppo.batch_size=32", "network.features_dim=16", "evaluation.episodes=4", "evaluation.looks=[themed]"]
     outcome = call(kdrl.train.main, *arguments, "evaluation.every=0", "device=cpu", f"run_dir={folder}")
     assert (outcome.status, outcome.err) == (0, "")

@@ -74,7 +74,7 @@ def segmentation(call: Call, small_nuclei: Path, tmp_path_factory: pytest.TempPa
 def policy(call: Call, tmp_path_factory: pytest.TempPathFactory) -> Shared:
     root = tmp_path_factory.mktemp("policy")
     arguments = [
-        *("env=leaper", "env.num_envs=8", "env.threads=0", "total_timesteps=128", "ppo.n_steps=16", "device=cpu"),
+        *("env=bossfight", "env.num_envs=8", "env.threads=0", "total_timesteps=128", "ppo.n_steps=16", "device=cpu"),
         *("ppo.batch_size=64", "network.features_dim=32", "evaluation.episodes=8", "evaluation.looks=[]"),
     ]
     assert call(kdrl.train.main, *arguments, f"run_dir={root / 'run'}").status == 0
@@ -114,7 +114,7 @@ def test_a_policy_answers_with_logits_and_its_likeliest_action(policy: Shared, t
 def test_the_folder_says_what_it_is(request: pytest.FixtureRequest, task: str) -> None:
     shared: Shared = request.getfixturevalue(task)
     names = {path.name for path in shared.out.iterdir()}
-    own = {"ppo-leaper.zip"} if task == "policy" else {"model.safetensors", "config.json"}
+    own = {"ppo-bossfight.zip"} if task == "policy" else {"model.safetensors", "config.json"}
     assert names >= {"README.md", "config.yaml", "results.json", "model.onnx", "model_int8.onnx", *own}
     card = (shared.out / "README.md").read_text()
     assert card.startswith("---\nlibrary_name: ")

@@ -16,7 +16,8 @@ second run. Grids:
   teachers they ask;
 - ``one_labelled``: with masks for one source domain, there too;
 - ``dropout``: the weight of SD-Dropout, five seeds. A folder of its own;
-- ``pilot``: which games plain PPO learns in half a million steps on one core, judged on the levels it is trained on;
+- ``pilot``: which games plain PPO learns in three minutes on one core, with which settings, judged on the levels it is
+  trained on;
 - ``students_10``, ``students_25``: every way to distil a policy with so many per cent of its teachers' steps, on what
   the pilot found. They share a folder and its teachers;
 - ``recipe``: settings of ``experiment=recipe`` for segmentation, whose teacher is larger and pretrained. Its preset of
@@ -264,9 +265,18 @@ GRIDS: Mapping[str, Grid] = {
     "pilot": Grid(
         "kdrl",
         _games("miner", "starpilot", "chaser", "coinrun", "fruitbot", "leaper", "jumper", "bigfish", "maze"),
-        {"small": ("method=erm",), "pooled": ("method=erm", "network.pooled=true")},
+        {"published": ("method=erm",)}
+        | {
+            name: ("method=erm", "ppo.gamma=0.99", *given)
+            for name, given in {
+                "discount_99": (),
+                "pooled": ("network.pooled=true",),
+                "one_epoch": ("ppo.n_epochs=1",),
+                "fast": ("ppo.learning_rate=0.001", "ppo.batch_size=1024"),
+            }.items()
+        },
         1,
-        ("total_timesteps=500000", "evaluation.looks=[themed]", *_SHORT_ROLLOUTS),
+        ("total_timesteps=250000", "evaluation.looks=[themed]", *_SHORT_ROLLOUTS),
         {},
     ),
     "students_10": _students(200_000, _WAYS),

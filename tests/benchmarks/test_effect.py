@@ -26,7 +26,9 @@ def test_every_cell_is_a_valid_configuration(name: str, tmp_path: Path) -> None:
     grid = GRIDS[name]
     cells = [cell for cell in grid.cells() if cell.seed == 0]
     assert len(grid.cells()) == grid.seeds * len(cells)
-    for cell in [*grid.teacher_cells(), *cells]:
+    # What a target adds to a line and what a method adds do not meet: every one of either is enough.
+    first = [next(iter(group)) for group in (grid.targets, grid.methods)]
+    for cell in [one for one in [*grid.teacher_cells(), *cells] if one.target == first[0] or one.method == first[1]]:
         with initialize_config_dir(str(config_directory()), version_base="1.3"):
             config = compose(f"{grid.program}/train", benchmark.overrides(grid, cell, tmp_path, tmp_path))
         values = OmegaConf.to_container(config, resolve=True)

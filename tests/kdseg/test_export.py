@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +30,14 @@ for name in ("common", "kdrl", "kdseg"):
 os.environ["HF_HUB_OFFLINE"] = os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
 import albumentations, numpy as np, torch
 import segmentation_models_pytorch as smp
-folder, image, answer = sys.argv[1:4]
-network = smp.from_pretrained(folder).eval()
-normalize = albumentations.Compose.from_pretrained(folder, key="eval")
-pixels = normalize(image=np.load(image))["image"].transpose(2, 0, 1)
-with torch.no_grad():
-    np.save(answer, network(torch.as_tensor(np.ascontiguousarray(pixels, dtype=np.float32))[None]).numpy())
+image, *folders = sys.argv[1:]
+for folder in folders:
+    network = smp.from_pretrained(folder).eval()
+    normalize = albumentations.Compose.from_pretrained(folder, key="eval")
+    pixels = normalize(image=np.load(image))["image"].transpose(2, 0, 1)
+    with torch.no_grad():
+        answer = network(torch.as_tensor(np.ascontiguousarray(pixels, dtype=np.float32))[None])
+    np.save(folder + "/answer.npy", answer.numpy())
 """
 
 
@@ -46,13 +48,13 @@ def logits(network: nn.Module, image: np.ndarray, mean: Any, std: Any) -> np.nda
     return answer.numpy()
 
 
-def elsewhere(folder: Path, image: np.ndarray, workplace: Path) -> np.ndarray:
+def elsewhere(folders: Sequence[Path], image: np.ndarray, workplace: Path) -> list[np.ndarray]:
+    """What the network of each folder answers, in one process."""
     np.save(workplace / "image.npy", image)
-    command = [sys.executable, "-c", ALONE, folder, workplace / "image.npy", workplace / "answer.npy"]
+    command = [sys.executable, "-c", ALONE, workplace / "image.npy", *folders]
     done = subprocess.run([str(part) for part in command], capture_output=True, text=True, cwd=workplace, check=False)
     assert done.returncode == 0, done.stderr
-    answer: np.ndarray = np.load(workplace / "answer.npy")
-    return answer
+    return [np.load(folder / "answer.npy") for folder in folders]
 
 
 @pytest.fixture
@@ -60,28 +62,31 @@ def image() -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
 
 
-@pytest.mark.parametrize(
-    ("arch", "options"),
-    [("unet", {"decoder_channels": [16, 8, 8], "encoder_depth": 3}), ("fpn", {}), ("segformer", {})],
-)
-def test_a_network_is_plain_smp_elsewhere(
-    arch: str, options: dict[str, Any], image: np.ndarray, tmp_path: Path
-) -> None:
-    module = SegmentationModule(create_network(arch, classes=3, **options), num_classes=3)
+def test_networks_are_plain_smp_elsewhere(image: np.ndarray, tmp_path: Path) -> None:
+    options: dict[str, dict[str, Any]] = {
+        "unet": {"decoder_channels": [16, 8, 8], "encoder_depth": 3},
+        "fpn": {},
+        "segformer": {},
+    }
+    networks = {arch: create_network(arch, classes=3, **given) for arch, given in options.items()}
     mean, std = (0.1, 0.2, 0.3), (0.4, 0.5, 0.6)
-    save_stock(module.network, tmp_path / "stock", mean, std)
-    answer = elsewhere(tmp_path / "stock", image, tmp_path)
-    np.testing.assert_allclose(answer, logits(module.network, image, mean, std), rtol=1e-4, atol=1e-4)
+    for arch, network in networks.items():
+        save_stock(SegmentationModule(network, num_classes=3).network, tmp_path / arch, mean, std)
+    answers = elsewhere([tmp_path / arch for arch in networks], image, tmp_path)
+    for network, answer in zip(networks.values(), answers, strict=True):
+        np.testing.assert_allclose(answer, logits(network, image, mean, std), rtol=1e-4, atol=1e-4)
 
 
 def test_a_run_becomes_a_folder(call: Callable[..., Any], tiny: list[str], image: np.ndarray, tmp_path: Path) -> None:
     run = tmp_path / "run"
     arguments = ["averaging=wakd", "+data.mean=[0.5,0.5,0.5]", "+data.std=[0.25,0.25,0.25]", f"run_dir={run}"]
     assert call(train, *tiny, *arguments).status == 0
-    for weights in ("last", "averaged"):
+    kinds = ("last", "averaged")
+    for weights in kinds:
         save_run(run, tmp_path / weights, weights)
+    answers = elsewhere([tmp_path / weights for weights in kinds], image, tmp_path)
+    for weights, answer in zip(kinds, answers, strict=True):
         network = load_network(Run(run), weights)[0]
-        answer = elsewhere(tmp_path / weights, image, tmp_path)
         np.testing.assert_allclose(answer, logits(network, image, [0.5] * 3, [0.25] * 3), rtol=1e-4, atol=1e-4)
     # The file itself has the names that the library's own network has.
     plain: Any = smp.from_pretrained(str(tmp_path / "last"))
