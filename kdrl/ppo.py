@@ -3,7 +3,6 @@
 import functools
 import io
 import pathlib
-from collections import defaultdict
 from typing import Any, Self
 
 import torch
@@ -12,29 +11,23 @@ from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
-from stable_baselines3.common.vec_env import VecEnv, VecNormalize
-from torch import Tensor
+from stable_baselines3.common.vec_env import VecEnv
 
 from common.arguments import Count, Fraction, NotNegative, Number, Positive, Seed, checked
 from common.averaging import Averager
 from common.distillation import Distillation
 from common.errors import NonFiniteLossError
-from common.schedule import value_at
 from common.structure import filled, structure_of
-from common.teacher import Teacher
-from kdrl.averaging import AveragedPPO
-from kdrl.buffers import FrameBuffer, IndexedRolloutBuffer, Samples
-from kdrl.checks import check_driver, check_method, normalizer_of
+from kdrl.buffers import FrameBuffer, IndexedRolloutBuffer
+from kdrl.checks import check_driver, check_method
 from kdrl.drivers import Behaviour, Driver
 from kdrl.extractors import FrameExtractor
-from kdrl.minibatch import one_pass, sample_view
-from kdrl.networks import PolicyLogits, Statistics, hears
-from kdrl.objective import objective
-from kdrl.teaching import Answers, Translated, answer_rollout
-from kdrl.update_log import record_update
+from kdrl.minibatch import sample_view
+from kdrl.networks import PolicyLogits
+from kdrl.update import TermsPPO
 
 
-class DistilledPPO(AveragedPPO):
+class DistilledPPO(TermsPPO):
     """Drop-in for :class:`stable_baselines3.PPO`, with distillation.
 
     Takes PPO's arguments plus ``distillation``, ``driver`` and ``averaging``. Without a distillation, or with one
@@ -110,7 +103,7 @@ class DistilledPPO(AveragedPPO):
     ) -> None:
         self.distillation, self.averaging = distillation, averaging
         self.driver = driver or Driver()
-        self._behaviour: Behaviour | None = None
+        self._behaviour = None
         # Rebuilds the distillation on load: its modules without their weights.
         self._distillation_structure: Distillation | None = None
         super().__init__(
@@ -271,104 +264,3 @@ class DistilledPPO(AveragedPPO):
         starts = functools.partial(getattr, self, "_last_episode_starts")
         with self._behaviour.steering(self.policy, teacher, starts, self.progress, with_values):
             return super().collect_rollouts(env, callback, rollout_buffer, n_rollout_steps)
-
-    def train(self) -> None:
-        """Update the policy on the current rollout: PPO's epochs, with the terms in the loss.
-
-        Raises:
-            NonFiniteLossError: naming the step; the parameters are those before it.
-        """
-        self.policy.set_training_mode(True)
-        self._update_learning_rate(self.policy.optimizer)
-        distillation = None if self.distillation is None or self.distillation.is_plain else self.distillation
-        if distillation is not None:
-            distillation.train()
-        answers = None if distillation is None else self._teacher_answers(distillation)
-        teacher = None if distillation is None else self._translated(distillation.teacher)
-        student = None if distillation is None else PolicyLogits(self.policy)
-        logs: dict[str, list[Tensor | float]] = defaultdict(list)
-        for epoch in range(self.n_epochs):
-            logs["train/approx_kl"].clear()
-            stop = False
-            for samples in self.rollout_buffer.get(self.batch_size):
-                if distillation is not None and student is not None:
-                    distillation.before_step(student, self.progress)
-                loss, approx_kl = self._loss(samples, distillation, answers, teacher, logs)
-                if self.target_kl is not None and approx_kl > 1.5 * self.target_kl:
-                    stop = True
-                    if self.verbose >= 1:
-                        print(f"Early stopping at step {epoch} due to reaching max kl: {approx_kl:.2f}")
-                    break
-                self._step(loss)
-                if distillation is not None and student is not None:
-                    distillation.after_step(student, self.progress)
-            self._n_updates += 1
-            if stop:
-                break
-        if distillation is not None and student is not None:
-            distillation.after_epoch(student, self.progress)
-        record_update(self, logs, loss)
-
-    def _step(self, loss: Tensor) -> None:
-        if not torch.isfinite(loss):
-            raise NonFiniteLossError(f"the loss is {loss.item()} at step {self.num_timesteps}")
-        self.policy.optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        # The terms' own parameters apart: the policy is clipped as without them.
-        groups = [list(self.policy.parameters())]
-        if self.distillation is not None and (own := self.distillation.trainable_parameters()):
-            groups.append(own)
-        for parameters in groups:
-            norm = torch.nn.utils.clip_grad_norm_(parameters, self.max_grad_norm)
-            if not torch.isfinite(norm):
-                raise NonFiniteLossError(f"the gradient's norm is {norm.item()} at step {self.num_timesteps}")
-        self.policy.optimizer.step()
-        self._average()
-
-    def _asked_raw(self) -> VecNormalize | None:
-        """What normalises the student's observations, where its teacher is to be shown them as they were before."""
-        teacher, normalizer = None if self.distillation is None else self.distillation.teacher, normalizer_of(self)
-        return normalizer if teacher is not None and hears(teacher, normalizer) == "raw" else None
-
-    def _translated(self, teacher: Teacher | None) -> Teacher | None:
-        """The teacher for what the student sees."""
-        normalizer = self._asked_raw()
-        if teacher is None or normalizer is None:
-            return teacher
-        return Translated(teacher, Statistics(normalizer).to(self.device))
-
-    def _teacher_answers(self, distillation: Distillation) -> Answers | None:
-        """What the teacher says of the rollout, environment-major."""
-        if distillation.teacher is None:
-            return None
-        heard = () if self._behaviour is None else self._behaviour.answers
-        with_values = distillation.needs("teacher_values")
-        assert isinstance(self.rollout_buffer, IndexedRolloutBuffer)
-        return answer_rollout(distillation.teacher, self.rollout_buffer, with_values, heard)
-
-    def _loss(
-        self,
-        samples: Samples,
-        distillation: Distillation | None,
-        answers: Answers | None,
-        teacher: Teacher | None,
-        logs: dict[str, list[Tensor | float]],
-    ) -> tuple[Tensor, float]:
-        batch = one_pass(self, samples, distillation, answers, teacher)
-        parts = objective(self, samples, batch)
-        # Means first, then the sum, as in stock PPO: float addition is not associative.
-        policy_loss, entropy_loss = parts.surrogate.mean(), parts.bonus.mean()
-        if distillation is None or batch.view is None:
-            loss = policy_loss + self.ent_coef * entropy_loss + self.vf_coef * parts.value_loss
-        else:
-            output = distillation(batch.view, parts.surrogate + self.ent_coef * parts.bonus)
-            task_weight = value_at(distillation.task_weight, self.progress)
-            loss = output.loss + task_weight * self.vf_coef * parts.value_loss
-            for name, value in output.metrics.items():
-                logs[f"distillation/{name}"].append(value)
-        logs["train/clip_fraction"].append(parts.clip_fraction)
-        logs["train/approx_kl"].append(parts.approx_kl)
-        logs["train/policy_gradient_loss"].append(policy_loss.detach())
-        logs["train/value_loss"].append(parts.value_loss.detach())
-        logs["train/entropy_loss"].append(entropy_loss.detach())
-        return loss, parts.approx_kl.item() if self.target_kl is not None else 0.0

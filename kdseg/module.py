@@ -1,29 +1,25 @@
 """The LightningModule: a segmentation network trained with a method."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-import pytorch_lightning as pl
 import torch
 from pytorch_lightning.core.optimizer import LightningOptimizer
-from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from common.averaging import Averager, reestimate_batch_norm
+from common.averaging import Averager
 from common.distillation import Distillation, DistillationOutput
 from common.errors import InputError, NonFiniteLossError
-from common.evaluation.segmentation import mean_iou
 from common.teacher import Teacher
 from common.terms import Need
 from common.view import View
-from kdseg.averaging import MakeBatches, SourceValidation, training_images
 from kdseg.domains.dataset import labels_of
 from kdseg.domains.sample import IGNORE
+from kdseg.judged import JudgedModule
 from kdseg.learning_rate import LearningRate
 from kdseg.losses import TaskLoss
-from kdseg.metrics import batch_confusion, no_confusion
-from kdseg.segmentation_network import Pixels, SegmentationNetwork, pad_to_multiple
+from kdseg.segmentation_network import Pixels, pad_to_multiple
 
 # Side of the images that shapes are learnt from. Large enough for every architecture: PAN pools 1/16
 # or 1/32 of it three times.
@@ -38,7 +34,7 @@ def _adamw(parameters: Any) -> torch.optim.Optimizer:
     return torch.optim.AdamW(parameters, lr=1e-3, weight_decay=1e-4)
 
 
-class SegmentationModule(pl.LightningModule):
+class SegmentationModule(JudgedModule):
     """Pixel-wise cross-entropy plus the terms of a method, for Lightning's Trainer.
 
     Without terms the parameters after any number of steps equal those of a plain loop over the same
@@ -61,10 +57,6 @@ class SegmentationModule(pl.LightningModule):
         loss: The task's own loss; default the mean cross-entropy over labelled pixels.
         learning_rate: How the optimiser's rate changes; default not at all.
 
-    Attributes:
-        make_batches: Makes a pass over training batches, for averages whose BatchNorm statistics are to be
-            re-estimated. Left ``None``, it is ``train_dataloader`` of the data module that the Trainer was given.
-
     Raises:
         InputError: a teacher with other classes or with the network's own weights, a term that needs what segmentation
             or the loss cannot show, or class weights of other classes; when training starts, averaging without the
@@ -85,11 +77,7 @@ class SegmentationModule(pl.LightningModule):
         loss: TaskLoss | None = None,
         learning_rate: LearningRate | None = None,
     ) -> None:
-        super().__init__()
-        # A process may have no batch of some domain's validation.
-        self.allow_zero_length_dataloader_with_multiple_devices = True
-        self.network = network if isinstance(network, SegmentationNetwork) else SegmentationNetwork(network)
-        self.num_classes = num_classes
+        super().__init__(network, num_classes, channels_last, source_names, unseen_names, averaging)
         self.distillation = distillation if distillation is not None else Distillation(name="erm")
         self.distillation.check_needs(PROVIDES, "segmentation")
         self.optimizer = optimizer
@@ -97,15 +85,7 @@ class SegmentationModule(pl.LightningModule):
         self.loss.check_classes(num_classes)
         if not self.loss.is_per_position:
             self.distillation.check_per_position(f"loss.name={self.loss.name}")
-        self.source_names, self.unseen_names = list(source_names), list(unseen_names)
-        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.to(memory_format=self.memory_format)  # type: ignore[call-overload]
-        self.confusions: dict[int, Tensor] = {}
-        self.make_batches: MakeBatches | None = None
-        self.averaging = averaging
-        self._beside: SourceValidation | None = None
-        if averaging is not None:
-            averaging.bind(self.network)
         if self.distillation.teacher is not None:
             self._check_teacher(self.distillation.teacher)
         if not self.distillation.is_plain:
@@ -133,11 +113,6 @@ class SegmentationModule(pl.LightningModule):
             raise InputError(
                 f"the teacher has {classes} classes, the data {self.num_classes}; give a teacher of the same classes"
             )
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Logits ``[B, C, H, W]`` of normalised images ``[B, bands, H, W]`` of any size."""
-        logits: Tensor = self.network(images.contiguous(memory_format=self.memory_format))
-        return logits
 
     def training_step(self, batch: dict[str, Tensor], batch_index: int) -> Tensor:
         """Loss of one batch with ``image`` and ``mask``.
@@ -284,100 +259,6 @@ class SegmentationModule(pl.LightningModule):
     def on_train_epoch_end(self) -> None:
         """Let the terms follow the student."""
         self.distillation.after_epoch(self.network, self._progress())
-
-    def _progress(self, steps: int | None = None) -> float:
-        """The part of training that is done: of its steps, or of its epochs where nobody knows how long one is."""
-        total, epochs = self.trainer.estimated_stepping_batches, self.trainer.max_epochs or 0
-        if 0 < total < float("inf"):
-            return min((self.global_step if steps is None else steps) / total, 1.0)
-        return min(self.current_epoch / epochs, 1.0) if epochs > 0 else 0.0
-
-    def averaged_network(self) -> nn.Module:
-        """A copy of the network with averaged weights, frozen and in eval mode, to be used like ``network``.
-
-        Raises:
-            InputError: there is no averaging, or training ended before it started.
-        """
-        if self.averaging is None:
-            raise InputError("nothing is averaged; give SegmentationModule(..., averaging=WAKD())")
-        network = self.averaging.finish()
-        if self.averaging.reestimates:
-            reestimate_batch_norm(network, self._batches())
-        return network
-
-    def _batches(self) -> Iterator[Tensor]:
-        return training_images(self.trainer, self.make_batches)
-
-    def validation_step(self, batch: dict[str, Tensor], batch_index: int, dataloader_idx: int = 0) -> None:
-        """Add a batch's pixels to its loader's confusion matrix."""
-        logits = self(batch["image"])
-        self._count(batch, logits, dataloader_idx)
-        if self._beside is not None:
-            images = batch["image"].contiguous(memory_format=self.memory_format)
-            is_source = not self.unseen_names or dataloader_idx < len(self.source_names)
-            self._beside.add(images, batch["mask"], logits, dataloader_idx, is_source)
-
-    def on_validation_epoch_start(self) -> None:
-        """Forget the matrices of the validation before; every process judges the first one's network."""
-        if self.trainer.world_size > 1:
-            for buffer in self.network.buffers():  # each has its own batch statistics
-                torch.distributed.broadcast(buffer, 0)
-        loaders = len(self.trainer.num_val_batches)
-        self.confusions = {number: no_confusion(self.num_classes, self.device) for number in range(loaders)}
-        self._beside = None
-        if self.averaging is not None and self.trainer.state.fn == TrainerFn.FITTING:
-            self._beside = SourceValidation(self.averaging, self.network, self.num_classes, self._batches, loaders)
-
-    def on_validation_epoch_end(self) -> None:
-        """Log mIoU per loader, each from one matrix pooled over images and devices, and tell the averager its loss."""
-        self.confusions = {number: self._summed(confusion) for number, confusion in self.confusions.items()}
-        loss = None if self._beside is None else self._beside.finish(self._progress(), self._summed)
-        if loss is not None:
-            self.log("validation/averaging_loss", loss, rank_zero_only=True)
-        names = dict(enumerate([*self.source_names, *self.unseen_names]))
-        for metric, confusions in (("miou", self.confusions), ("miou_averaged", self.averaged_confusions)):
-            self._log_scores("validation", metric, confusions, names)
-
-    def on_test_epoch_start(self) -> None:
-        """Forget the matrices of before."""
-        loaders = len(self.trainer.num_test_batches)
-        self.confusions = {number: no_confusion(self.num_classes, self.device) for number in range(loaders)}
-
-    def test_step(self, batch: dict[str, Tensor], batch_index: int, dataloader_idx: int = 0) -> None:
-        """Add a batch's pixels to its loader's confusion matrix."""
-        self._count(batch, self(batch["image"]), dataloader_idx)
-
-    def on_test_epoch_end(self) -> None:
-        """Log mIoU per loader, by the names of the data module's ``test_parts`` where the Trainer has one."""
-        parts = getattr(getattr(self.trainer, "datamodule", None), "test_parts", ())
-        self._log_scores(
-            "test",
-            "miou",
-            {number: self._summed(one) for number, one in self.confusions.items()},
-            dict(enumerate(part.domain for part in parts)),
-        )
-
-    def predict_step(self, batch: dict[str, Tensor], batch_index: int, dataloader_idx: int = 0) -> Tensor:
-        """Predicted classes ``int64 [B, H, W]``."""
-        return self(batch["image"]).argmax(dim=1)  # type: ignore[no-any-return]
-
-    def _count(self, batch: dict[str, Tensor], logits: Tensor, loader: int) -> None:
-        confusion = batch_confusion(logits, batch["mask"], self.num_classes).sum(dim=0)
-        self.confusions[loader] = self.confusions[loader] + confusion
-
-    def _log_scores(self, stage: str, metric: str, confusions: Mapping[int, Tensor], names: Mapping[int, str]) -> None:
-        for number, confusion in confusions.items():
-            score = float(mean_iou(confusion.cpu().numpy()))
-            self.log(f"{stage}/{names.get(number, number)}/{metric}", score, rank_zero_only=True)
-
-    @property
-    def averaged_confusions(self) -> dict[int, Tensor]:
-        """The averaged network's matrices of the latest validation by loader; empty while nothing was averaged."""
-        return {} if self._beside is None else self._beside.confusions
-
-    def _summed(self, tensor: Tensor) -> Tensor:
-        total: Tensor = self.trainer.strategy.reduce(tensor, reduce_op="sum")  # type: ignore[assignment]
-        return total
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """The student's parameters and the terms' own; never the teacher's."""
