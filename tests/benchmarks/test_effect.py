@@ -116,6 +116,15 @@ def test_teachers_are_trained_for_those_who_ask_them(tmp_path: Path) -> None:
     assert len(benchmark.missing(grid, tmp_path, list(grid.targets), list(grid.methods), 1)[0]) == 28
 
 
+def test_students_have_the_settings_of_experiment_cpu(tmp_path: Path) -> None:
+    made = []
+    for given in (GRIDS["students_10"].given("coinrun", "erm"), ["experiment=cpu"], ["experiment=recipe"]):
+        with initialize_config_dir(str(config_directory()), version_base="1.3"):
+            config = compose("kdrl/train", given)
+        made.append((config.ppo, config.env.game, config.env.num_envs))
+    assert made[0] == made[1] == made[2]
+
+
 def test_the_rule_by_hand() -> None:
     cells = [("day", 0), ("day", 1), ("night", 0)]
     default = dict(zip(cells, (0.5, 0.6, 0.7), strict=True))
