@@ -31,19 +31,9 @@ def identify(
     """
     env, evaluation = settings.env, settings.evaluation
     domains = {"target": env.source, "game": env.game}
-    row = describe_row(
-        settings.method,
-        None if averaging is None else (settings.averaging, averaging),
-        {"every": evaluation.every, "episodes": evaluation.progress_episodes},
-        settings.selection,
-        None if driver.is_student else settings.driver,
-        teachers,
-        settings.teacher_weights,
-        settings.teacher_combine,
-        domains,
-        settings.teacher_shares,
-        settings.teacher_domains,
-    )
+    validation = {"every": evaluation.every, "episodes": evaluation.progress_episodes}
+    acts = None if driver.is_student else settings.driver
+    row = describe_row(settings, averaging, validation, teachers, domains, acts)
     return Identity(
         task="rl",
         setting={

@@ -54,19 +54,7 @@ def identify(
         teachers: The runs of the teachers that are asked.
     """
     domains = {"target": data.target_name, "sources": list(data.source_names), "files": data.fingerprints()}
-    row = describe_row(
-        settings.method,
-        None if averaging is None else (settings.averaging, averaging),
-        {"every": settings.evaluation.every},
-        settings.selection,
-        None,
-        teachers,
-        settings.teacher_weights,
-        settings.teacher_combine,
-        domains,
-        settings.teacher_shares,
-        settings.teacher_domains,
-    )
+    row = describe_row(settings, averaging, {"every": settings.evaluation.every}, teachers, domains)
     if teachers and settings.teacher_view == "clean":
         row["teacher_view"] = settings.teacher_view
     plain = yaml.safe_load(to_yaml(settings))

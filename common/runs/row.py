@@ -1,61 +1,49 @@
 """What a report compares: a method with its strengths, its averaging, its driver and the kind of its teachers."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 from common.averaging import Averager
 from common.runs.folder import Run
 from common.runs.records import Weights
-from common.runs.selection import Rule
-from common.runs.teachers import Shares
+from common.runs.settings import RunSettings
 from common.runs.weights import choose_weights, weights_digest
 
 
 def describe_row(
-    method: Mapping[str, Any],
-    averaging: tuple[Mapping[str, Any], Averager] | None = None,
-    validation: Mapping[str, Any] | None = None,
-    selection: Sequence[Rule] = (),
+    settings: RunSettings,
+    averaging: Averager | None,
+    validation: Mapping[str, Any],
+    teachers: Sequence[Run],
+    domains: Mapping[str, Any],
     driver: Mapping[str, Any] | None = None,
-    teachers: Sequence[Run] = (),
-    weights: Weights = "auto",
-    combine: str = "probability",
-    domains: Mapping[str, Any] | None = None,
-    shares: Shares = "equal",
-    labelling: Literal["all", "unseen"] = "all",
 ) -> dict[str, Any]:
     """The row of a run; what is as in plain training is left out, so that a plain row is a short one.
 
     Args:
-        method: The config group, resolved.
-        averaging: The config group and the averager it makes, if it makes one.
+        settings: As configured.
+        averaging: The averager that they make, if they make one.
         validation: What averagers that ask for a validation loss, and rules of selection, are given: how often, on
             how much.
-        selection: The rules of selection.
-        driver: The config group, where the student does not choose every action.
         teachers: Runs of the teachers that are asked.
-        weights: Which of their weights.
-        combine: What of several teachers is averaged.
         domains: The run's own, which its teachers mostly share.
-        shares: What each of several teachers weighs.
-        labelling: Which of them label a domain: all, or those that have not seen it.
+        driver: The config group, where the student does not choose every action.
     """
-    row: dict[str, Any] = {"method": dict(method)}
+    row: dict[str, Any] = {"method": dict(settings.method)}
     if averaging is not None:
-        node, averager = averaging
-        row["averaging"] = dict(node) | (dict(validation or {}) if averager.needs_validation else {})
-    if selection:
-        row["selection"] = {"rules": sorted(selection), **(validation or {})}
+        row["averaging"] = dict(settings.averaging) | (dict(validation) if averaging.needs_validation else {})
+    if settings.selection:
+        row["selection"] = {"rules": sorted(settings.selection), **validation}
     if driver is not None:
         row["driver"] = dict(driver)
     if teachers:
-        row["teachers"] = [teacher_kind(teacher, weights, domains) for teacher in teachers]
+        row["teachers"] = [teacher_kind(teacher, settings.teacher_weights, domains) for teacher in teachers]
     if len(teachers) > 1:
-        row["combine"] = combine
-        if shares != "equal":
-            row["shares"] = shares
-    if teachers and labelling != "all":
-        row["teacher_domains"] = labelling
+        row["combine"] = settings.teacher_combine
+        if settings.teacher_shares != "equal":
+            row["shares"] = settings.teacher_shares
+    if teachers and settings.teacher_domains != "all":
+        row["teacher_domains"] = settings.teacher_domains
     return row
 
 
