@@ -8,7 +8,7 @@ import numpy as np
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).parents[2])
 
-from benchmarks.effect import defaults, pilot, state_diversity, strong
+from benchmarks.effect import defaults, pilot, state_diversity, strong, students
 from benchmarks.effect.committed import budget, description, rows_of
 from benchmarks.effect.comparison import AVERAGED, Rows, difference, percent, read
 
@@ -148,6 +148,7 @@ def page() -> str:
             "The machine did other work meanwhile: the times say nothing here (see `benchmarks/speed`).",
         ),
         *pilot.section(),
+        *students.sections(),
         "## State diversity: whose states a student should learn from",
         "",
         *state_diversity.summary(state_diversity.RESULTS).splitlines(),

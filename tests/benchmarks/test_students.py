@@ -1,0 +1,54 @@
+"""The table of students beside their teachers and chance, from cells made up for it."""
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.effect import students
+
+THEMED, GENERATED = "coinrun/themed", "coinrun/generated"
+
+
+def cell(method: str, seed: int, seen: float, levels: float, look: float) -> dict[str, Any]:
+    scores = {"seen": {THEMED: seen}, "validation": {THEMED: levels}, "unseen": {THEMED: levels, GENERATED: look}}
+    of_weights = {"last": scores, "averaged": {part: dict.fromkeys(own, 0.0) for part, own in scores.items()}}
+    steps = 2_000_000 if method.startswith("long") else 200_000
+    return {"target": "coinrun", "method": method, "seed": seed, "steps": steps, "scores": of_weights}
+
+
+def test_students_are_a_part_of_what_their_teacher_earns_above_chance(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("students", "committed", "comparison"):
+        monkeypatch.setattr(f"benchmarks.effect.{module}.RESULTS", tmp_path)
+    cells = [
+        cell("long-0", 100, 0.9, 0.8, 0.4),  # 0.6 on what is unseen, 0.8 above chance
+        cell("erm", 0, 0.5, 0.3, 0.0),
+        cell("erm", 1, 0.5, 0.3, 0.2),
+        cell("kd", 0, 0.7, 0.6, 0.2),  # 0.4, 0.6 above chance
+    ]
+    (tmp_path / "students_10.jsonl").write_text("".join(json.dumps(one) + "\n" for one in cells))
+    described = {"cells": 3, "of": 50, "device": "a CPU", "date": "today", "versions": {"torch": "2"}}
+    (tmp_path / "students_10.json").write_text(json.dumps(described))
+    score = {"normalized_return": -0.2}
+    chance = {"coinrun": {"seen": {THEMED: score}, "unseen": {THEMED: score, GENERATED: score}}}
+    (tmp_path / "chance.json").write_text(json.dumps({"games": chance}))
+    for suffix, ending in (("", ""), ("_averaged", " (averaged)")):
+        with (tmp_path / f"students_10{suffix}.csv").open("w", newline="") as file:
+            names = ("method", "target", "p_value", "difference", "difference_low", "difference_high")
+            writer = csv.DictWriter(file, names)
+            writer.writeheader()
+            row = {"method": f"kd{ending}", "target": THEMED, "p_value": 0.01, "difference": 0.2}
+            writer.writerow(row | {"difference_low": 0.1, "difference_high": 0.3})
+    lines = students.sections()
+    assert "| chance |  | -20.0 | -20.0 | -20.0 |  |  |" in lines
+    assert "| teacher `long-0` | 1 | 90.0 | 80.0 | 40.0 |  |  |" in lines
+    assert "| **erm** | 2 | 50.0 | 30.0 | 10.0 | 50 % |  |" in lines
+    kd = "| `kd` | 1 | 70.0 | 60.0 | 20.0 | 75 % | +20.0 [+10.0, +30.0] * |"
+    assert lines.index(kd) < lines.index("| **erm** | 2 | 50.0 | 30.0 | 10.0 | 50 % |  |")
+    assert any("200,000 steps" in line and "Teachers: 2,000,000 steps." in line for line in lines)
+    # Plain training is better with its last weights on validation levels: they come first.
+    assert next(line for line in lines if line.startswith("coinrun, ")).startswith("coinrun, last weights (plain")
