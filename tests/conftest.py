@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import io
 import os
-import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,25 +12,16 @@ import matplotlib
 import pytest
 import torch
 from hydra.core.global_hydra import GlobalHydra
-from PIL import Image
+
+from tests.nuclei import corners_of_nuclei
 
 matplotlib.use("Agg")
 torch.set_num_threads(1)
 
 
-NUCLEI = Path(__file__).parent / "data" / "nuclei"
-
-
 @pytest.fixture(scope="session")
 def small_nuclei(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The corners of the nuclei, 48 pixels wide, as a folder of domains: it is the training that matters there."""
-    root = tmp_path_factory.mktemp("nuclei")
-    for path in sorted(NUCLEI.glob("*/*/*.png")):
-        copy = root / path.relative_to(NUCLEI)
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        Image.open(path).crop((0, 0, 48, 48)).save(copy)
-    shutil.copy(NUCLEI / "metadata.csv", root)
-    return root
+    return corners_of_nuclei(tmp_path_factory.mktemp("nuclei"))
 
 
 @dataclasses.dataclass

@@ -58,6 +58,19 @@ class _Entry:
 _MANIFEST = pydantic.TypeAdapter(list[_Entry])
 
 
+def _state(path: Path, entry: _Entry) -> State:
+    content = path.read_bytes() if path.is_file() else b""
+    if hashlib.sha256(content).hexdigest() != entry.sha256:
+        raise InputError(f"{path} is {'damaged (its checksum is wrong)' if content else 'missing'}")
+    try:
+        state = torch.load(io.BytesIO(content), weights_only=True, map_location="cpu")
+    except Exception as error:  # of many kinds; a file with a checksum of its own may have anything in it
+        raise InputError(f"{path} is no state of a training ({type(error).__name__})") from error
+    if not isinstance(state, dict) or "players" not in state:
+        raise InputError(f"{path} is no state of a training")
+    return state
+
+
 class Checkpoints:
     """The states in a run's folder.
 
@@ -116,11 +129,10 @@ class Checkpoints:
         entries = self._entries()
         for entry in reversed(entries):
             path = self.folder / entry.file
-            content = path.read_bytes() if path.is_file() else b""
-            if hashlib.sha256(content).hexdigest() == entry.sha256:
-                state: State = torch.load(io.BytesIO(content), weights_only=True, map_location="cpu")
-                return state, damaged
-            damaged.append(f"{path} is {'damaged (its checksum is wrong)' if content else 'missing'}")
+            try:
+                return _state(path, entry), damaged
+            except InputError as error:
+                damaged.append(str(error))
         if damaged:
             raise InputError(f"{'; '.join(damaged)}; nothing is left to go on from: resume=never begins the run anew")
         return None, damaged

@@ -1,6 +1,11 @@
 """States on disk: the last two, whole or named as damaged."""
 
 import errno
+import hashlib
+import io
+import json
+import os
+import pickle
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
@@ -21,7 +26,8 @@ def checkpoints(tmp_path: Path) -> Checkpoints:
 
 def state(steps: int) -> dict[str, Any]:
     torch.manual_seed(steps)
-    return {"weights": OrderedDict(a=torch.randn(64, 64)), "steps": steps, "list": [1.5, None, "x", [True]]}
+    weights = OrderedDict(a=torch.randn(64, 64))
+    return {"players": {"weights": weights}, "steps": steps, "list": [1.5, None, "x", [True]]}
 
 
 def names(checkpoints: Checkpoints) -> list[str]:
@@ -36,7 +42,7 @@ def test_a_state_comes_back_and_the_last_two_are_kept(checkpoints: Checkpoints) 
     loaded, damaged = checkpoints.load()
     assert loaded is not None and damaged == []
     assert loaded["steps"] == 20 and loaded["list"] == [1.5, None, "x", [True]]
-    assert torch.equal(loaded["weights"]["a"], state(20)["weights"]["a"])
+    assert torch.equal(loaded["players"]["weights"]["a"], state(20)["players"]["weights"]["a"])
     checkpoints.clear()
     assert names(checkpoints) == []
 
@@ -68,6 +74,38 @@ def test_a_damaged_state_is_named_and_the_one_before_is_used(checkpoints: Checkp
     harm(checkpoints.folder / "state-5.pt")
     with pytest.raises(InputError, match="resume=never begins the run anew"):
         checkpoints.load()
+
+
+class _Harm:
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __reduce__(self) -> Any:
+        return os.mkdir, (str(self.folder),)
+
+
+def test_what_is_no_state_is_named_though_its_checksum_is_right(checkpoints: Checkpoints, tmp_path: Path) -> None:
+    """A folder may come from anybody."""
+    for steps in (5, 10):
+        checkpoints.save(state(steps), steps)
+    archive = io.BytesIO()
+    torch.save({"players": _Harm(tmp_path / "harm")}, archive)
+    others = (archive.getvalue(), pickle.dumps(_Harm(tmp_path / "harm")), b"", b"text", _saved([1]), _saved({"a": 1}))
+    for content in others:
+        (checkpoints.folder / "state-10.pt").write_bytes(content)
+        entries = json.loads((checkpoints.folder / "states.json").read_text())
+        entries[-1]["sha256"] = hashlib.sha256(content).hexdigest()
+        (checkpoints.folder / "states.json").write_text(json.dumps(entries))
+        loaded, damaged = checkpoints.load()
+        assert loaded is not None and loaded["steps"] == 5
+        assert len(damaged) == 1 and "state-10.pt is no state of a training" in damaged[0] and "\n" not in damaged[0]
+    assert not (tmp_path / "harm").exists()
+
+
+def _saved(state: Any) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    return buffer.getvalue()
 
 
 def test_a_damaged_list_is_named(checkpoints: Checkpoints) -> None:
