@@ -108,6 +108,10 @@ def case(
     return case
 
 
+# What no task has a part in is tried on the quicker one.
+IN_EITHER = pytest.mark.parametrize("case", ["policies"], indirect=True)
+
+
 def assert_same(ours: Run, theirs: Run) -> None:
     """Weights, records and items bit for bit; seconds may differ."""
     assert ours.finished
@@ -262,6 +266,7 @@ def test_records_that_were_written_before_the_end_came_are_not_written_twice(
     case.finish(run.path)
 
 
+@IN_EITHER
 def test_a_damaged_state_is_named_and_the_one_before_it_is_used(case: Case, tmp_path: Path) -> None:
     run = Run(tmp_path / "run")
     killed(case, run.path, 3)
@@ -295,6 +300,7 @@ def test_a_full_disk_is_one_line_and_loses_nothing_that_was_saved(
     case.finish(run.path)
 
 
+@IN_EITHER
 def test_options_that_came_since_are_no_other_configuration(case: Case, tmp_path: Path) -> None:
     run = Run(tmp_path / "run")
     killed(case, run.path, 1)
@@ -304,6 +310,7 @@ def test_options_that_came_since_are_no_other_configuration(case: Case, tmp_path
     case.finish(run.path)
 
 
+@IN_EITHER
 def test_another_configuration_is_refused_by_its_keys_or_moves_the_run_aside(case: Case, tmp_path: Path) -> None:
     run = Run(tmp_path / "run")
     killed(case, run.path, 1)
@@ -322,6 +329,7 @@ def test_another_configuration_is_refused_by_its_keys_or_moves_the_run_aside(cas
     assert aside.status() == left and not aside.finished and run.finished
 
 
+@IN_EITHER
 def test_a_teacher_with_other_weights_makes_another_run(case: Case, tmp_path: Path) -> None:
     run = Run(tmp_path / "run")
     killed(case, run.path, 1)
@@ -333,6 +341,7 @@ def test_a_teacher_with_other_weights_makes_another_run(case: Case, tmp_path: Pa
     assert outcome.status == 2 and "teachers.0=" in outcome.err
 
 
+@IN_EITHER
 def test_a_finished_run_is_protected(case: Case) -> None:
     before = {path: path.read_bytes() for path in case.whole.path.rglob("*") if path.is_file()}
     for more, what in (((), "this very run"), (("seed=2",), "a finished run"), (("resume=never",), "this very run")):
@@ -341,6 +350,7 @@ def test_a_finished_run_is_protected(case: Case) -> None:
     assert {path: path.read_bytes() for path in case.whole.path.rglob("*") if path.is_file()} == before
 
 
+@IN_EITHER
 def test_a_folder_in_use_is_refused(case: Case, tmp_path: Path) -> None:
     run = Run(tmp_path / "run")
     killed(case, run.path, 1)
@@ -356,6 +366,7 @@ def test_a_folder_in_use_is_refused(case: Case, tmp_path: Path) -> None:
         assert "is in use by" in case.train(tmp_path / "new").err
 
 
+@IN_EITHER
 def test_an_interrupted_run_is_no_teacher_unless_asked_for(case: Case, tmp_path: Path) -> None:
     run = Run(tmp_path / "run")
     killed(case, run.path, 2)
