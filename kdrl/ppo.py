@@ -103,7 +103,6 @@ class DistilledPPO(TermsPPO):
     ) -> None:
         self.distillation, self.averaging = distillation, averaging
         self.driver = driver or Driver()
-        self._behaviour = None
         # Rebuilds the distillation on load: its modules without their weights.
         self._distillation_structure: Distillation | None = None
         super().__init__(

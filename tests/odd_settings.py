@@ -164,11 +164,8 @@ def ended(main: Callable[[Callable[[Any], object]], None], arguments: Sequence[s
 
 def fault(arguments: Sequence[str], fate: Fate) -> str | None:
     """What is wrong with what became of a command line, if anything."""
-    if fate.status not in (0, 2):
-        return f"status {fate.status}: {fate.error}"
-    if fate.status == 2:
-        lines = [line for line in fate.error.splitlines() if not line.startswith("warning: ")]
-        return None if len(lines) == 1 and lines[0].startswith("error: ") else f"not one line: {fate.error!r}"
+    if fate.status:
+        return ill_refused(fate)
     if fate.settings is None:
         return "it ended as if it had trained, and nothing was built"
     for argument in arguments:
@@ -184,6 +181,14 @@ def fault(arguments: Sequence[str], fate: Fate) -> str | None:
         ):
             return f"{argument} is trained with"
     return None
+
+
+def ill_refused(fate: Fate) -> str | None:
+    """What is wrong with an end of another status than 0, if anything: it is one line that says what was wrong."""
+    if fate.status != 2:
+        return f"status {fate.status}: {fate.error}"
+    lines = [line for line in fate.error.splitlines() if not line.startswith("warning: ")]
+    return None if len(lines) == 1 and lines[0].startswith("error: ") else f"not one line: {fate.error!r}"
 
 
 def odd_number(text: str) -> bool:

@@ -32,7 +32,7 @@ PROGRAMS: dict[str, tuple[Callable[[], None], tuple[str, ...], tuple[str, ...], 
     "policies": (
         kdrl.train.main,
         (
-            *("env=bossfight", "env.num_envs=4", "env.threads=0", "total_timesteps=128", "ppo.n_steps=16"),
+            *("env=starpilot", "env.num_envs=4", "env.threads=0", "total_timesteps=128", "ppo.n_steps=16"),
             *("ppo.batch_size=32", "ppo.n_epochs=1", "network.features_dim=16", "evaluation.episodes=4"),
             *("evaluation.looks=[themed]", "evaluation.every=0", "device=cpu", "checkpoint_every=64", "logger=[csv]"),
         ),

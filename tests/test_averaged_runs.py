@@ -59,7 +59,7 @@ PROGRAMS = {
         kdrl.train.main,
         kdrl.evaluate.main,
         (
-            *("env=bossfight", "env.num_envs=8", "env.threads=0", "total_timesteps=256", "ppo.n_steps=16"),
+            *("env=leaper", "env.num_envs=8", "env.threads=0", "total_timesteps=256", "ppo.n_steps=16"),
             *("ppo.batch_size=64", "network.features_dim=32", "evaluation.episodes=8", "evaluation.looks=[]"),
             *("device=cpu", "evaluation.every=128", "evaluation.progress_episodes=4", "logger=[csv]"),
         ),

@@ -26,6 +26,7 @@ from common.errors import InputError
 from common.report.main import main as report
 from common.runs.folder import Run
 from kdseg.configured import make_data
+from tests.odd_bytes import Harm
 
 Call = Callable[..., Any]
 
@@ -173,13 +174,6 @@ def test_an_encoder_that_would_be_fetched_is_refused(
     run = copy(networks, tmp_path / "run")
     changed(run, ("network", "encoder_name"), name)
     assert "is no encoder's name" in refused(call(kdseg.evaluate.main, f"run={run.path}"))
-
-
-class Harm:
-    """Unpickled, it touches a file."""
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Path.touch, (Path("harm"),)
 
 
 def _pickled(path: Path) -> None:

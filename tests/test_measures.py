@@ -26,7 +26,7 @@ TRAIN: dict[str, tuple[Callable[[], None], tuple[str, ...]]] = {
     "policies": (
         kdrl.train.main,
         (
-            *("env=bossfight", "env.num_envs=4", "env.threads=0", "total_timesteps=128", "ppo.n_steps=16"),
+            *("env=starpilot", "env.num_envs=4", "env.threads=0", "total_timesteps=128", "ppo.n_steps=16"),
             *("ppo.batch_size=32", "ppo.n_epochs=1", "network.features_dim=16", "evaluation.episodes=4"),
             *("evaluation.looks=[]", "evaluation.every=0", "device=cpu", "logger=[csv]"),
         ),
@@ -114,7 +114,7 @@ def test_everything_is_measured_seen_and_unseen(case: Case, measured: Run) -> No
         found = values(measured, condition, main)
         assert {seen for _, seen in found} == {True, False}, condition
     strange = {row.condition for row in measured.measures() if row.condition.startswith("unknown/")}
-    of_frames = {"unknown/plain", "unknown/generated", "unknown/starpilot"}
+    of_frames = {"unknown/plain", "unknown/generated", "unknown/coinrun"}
     assert strange == ({"unknown/images"} if case.task == "segmentation" else of_frames)
     for score in ("max_softmax", "energy", "entropy", "odin"):
         for condition in strange:

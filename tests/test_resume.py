@@ -44,7 +44,7 @@ PROGRAMS = {
     "policies": Program(
         kdrl.train.main,
         (
-            *("env=bossfight", "env.num_envs=4", "env.threads=0", "total_timesteps=384", "ppo.n_steps=16"),
+            *("env=starpilot", "env.num_envs=4", "env.threads=0", "total_timesteps=384", "ppo.n_steps=16"),
             *("ppo.batch_size=32", "ppo.n_epochs=2", "network.features_dim=16", "evaluation.episodes=2"),
             *("evaluation.looks=[themed]", "evaluation.every=128", "evaluation.progress_episodes=2", "device=cpu"),
             *("checkpoint_every=64", "logger=[csv]"),

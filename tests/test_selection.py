@@ -27,7 +27,7 @@ PROGRAMS: dict[str, Program] = {
         kdrl.train.main,
         kdrl.evaluate.main,
         (
-            *("env=bossfight", "env.num_envs=4", "env.threads=0", "total_timesteps=384", "ppo.n_steps=32"),
+            *("env=starpilot", "env.num_envs=4", "env.threads=0", "total_timesteps=384", "ppo.n_steps=32"),
             *("ppo.batch_size=32", "ppo.n_epochs=1", "ppo.learning_rate=0.01", "network.features_dim=16"),
             *("evaluation.episodes=4", "evaluation.looks=[]", "evaluation.every=128"),
             *("evaluation.progress_episodes=4", "device=cpu", "logger=[csv]"),

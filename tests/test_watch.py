@@ -36,7 +36,7 @@ def tiny(request: pytest.FixtureRequest, small_nuclei: Path) -> dict[str, list[s
             *("trainer.accelerator=cpu", "evaluation.every=3", "trainer.log_every_n_steps=1"),
         ],
         "rl": [
-            *("env=bossfight", "env.num_envs=8", "env.threads=0", "total_timesteps=256", "ppo.n_steps=16"),
+            *("env=leaper", "env.num_envs=8", "env.threads=0", "total_timesteps=256", "ppo.n_steps=16"),
             *("ppo.batch_size=64", "network.features_dim=32", "evaluation.episodes=8", "device=cpu"),
             "evaluation.every=128",
         ],

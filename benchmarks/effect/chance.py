@@ -12,15 +12,14 @@ if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).parents[2])
 
 import torch
-from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 
 from benchmarks.effect.committed import RESULTS
 from benchmarks.effect.grids import GRIDS
 from benchmarks.speed.machine import describe
+from benchmarks.speed.pairing import configured
 from common.configuration import check_settings
-from common.directories import config_directory
 from kdrl.episodes import play_part
 from kdrl.settings import TrainSettings
 
@@ -40,8 +39,7 @@ class Chance(nn.Module):
 
 def scores(game: str, episodes: int = EPISODES) -> dict[str, dict[str, dict[str, float]]]:
     """``scores[seen | unseen][domain]``: mean return, and that on the game's scales."""
-    with initialize_config_dir(str(config_directory()), version_base="1.3"):
-        config = compose("kdrl/train", [f"env={game}", "env.num_envs=32", "env.threads=0"])
+    config = configured("kdrl", f"env={game}", "env.num_envs=32", "env.threads=0")
     settings: TrainSettings = check_settings(OmegaConf.to_container(config, resolve=True), TrainSettings)
     found: dict[str, dict[str, dict[str, float]]] = {"seen": {}, "unseen": {}}
     for part in settings.env.parts(LOOKS):

@@ -24,6 +24,12 @@ def description(name: str) -> dict[str, Any]:
     return described
 
 
+def chance() -> dict[str, Any]:
+    """What ``chance.py`` measured: ``games[game][seen | unseen][domain]``, and of how many episodes."""
+    measured: dict[str, Any] = json.loads((RESULTS / "chance.json").read_text())
+    return measured
+
+
 def budget(described: dict[str, Any], steps: Iterable[int]) -> str:
     """How much there is of a grid, and on what it was run."""
     taken = " or ".join(f"{step:,}" for step in sorted(set(steps)))

@@ -16,8 +16,8 @@ second run. Grids:
   teachers they ask;
 - ``one_labelled``: with masks for one source domain, there too;
 - ``dropout``: the weight of SD-Dropout, five seeds. A folder of its own;
-- ``pilot``: which games plain PPO learns in three minutes on one core, with which settings, judged on the levels it is
-  trained on;
+- ``pilot``: which games plain PPO learns in a quarter of a million steps, with which settings, judged on the levels it
+  is trained on;
 - ``students_10``, ``students_25``: every way to distil a policy with so many per cent of its teachers' steps, on what
   the pilot found. They share a folder and its teachers;
 - ``recipe``: settings of ``experiment=recipe`` for segmentation, whose teacher is larger and pretrained. Its preset of

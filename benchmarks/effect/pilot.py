@@ -1,24 +1,22 @@
 """Which games plain PPO learns on two cores, with which settings: a section of the results' page."""
 
-import json
-
 import numpy as np
 
-from benchmarks.effect.committed import RESULTS, budget, description, rows_of
+from benchmarks.effect.committed import budget, chance, description, rows_of
 from benchmarks.effect.grids import GRIDS
 
 
 def section() -> list[str]:
     """Normalised return on the levels of training, which alone decided; beside it what chance earns."""
     rows, grid = rows_of("pilot"), GRIDS["pilot"]
-    chance = json.loads((RESULTS / "chance.json").read_text())
+    by_chance = chance()
     found = {(row["target"], row["method"]): row["scores"] for row in rows}
     lines = [
-        "## Pilot: what plain PPO learns on one core in three minutes",
+        "## Pilot: which games plain PPO learns in a quarter of a million steps",
         "",
         budget(description("pilot"), (row["steps"] for row in rows))
         + " Normalised return (%) on the 200 levels of training, last / averaged weights, beside that of "
-        f"{chance['episodes']} episodes of chance. What was found is `experiment=cpu`.",
+        f"{by_chance['episodes']} episodes of chance. What was found is `experiment=cpu`.",
         "",
         f"| game | chance | {' | '.join(_title(name, given) for name, given in grid.methods.items())} |",
         f"|---|--:|{'--:|' * len(grid.methods)}",
@@ -28,8 +26,8 @@ def section() -> list[str]:
             " / ".join(_percent(scores[weights]["seen"]) for weights in ("last", "averaged")) if scores else "–"
             for scores in (found.get((game, method)) for method in grid.methods)
         ]
-        by_chance = [one["normalized_return"] for one in chance["games"][game]["seen"].values()]
-        lines.append(f"| {game} | {100 * float(np.mean(by_chance)):.1f} | {' | '.join(cells)} |")
+        drawn = {domain: one["normalized_return"] for domain, one in by_chance["games"][game]["seen"].items()}
+        lines.append(f"| {game} | {_percent(drawn)} | {' | '.join(cells)} |")
     return [*lines, ""]
 
 

@@ -36,6 +36,13 @@ def headline(rows: Sequence[Mapping[str, Any]]) -> str:
     return max(WEIGHTS, key=validated)
 
 
+def headline_first(rows: Sequence[Mapping[str, Any]], on: str) -> list[tuple[str, str]]:
+    """Either weights with what is said of them; those first that were chosen ``on`` what."""
+    first = headline(rows)
+    (other,) = set(WEIGHTS) - {first}
+    return [(first, f" (plain training is better with these on {on})"), (other, "")]
+
+
 def on_all_targets(name: str) -> bool:
     """Whether plain training has been judged on every target of a grid, so that its mean over them is what it says."""
     return {row["target"] for row in rows_of(name) if row["method"] == "erm"} == set(GRIDS[name].targets)
@@ -45,11 +52,7 @@ def section(name: str) -> list[str]:
     """What it was, the differences with either weights, and what may explain them."""
     rows = rows_of(name)
     lines = [f"## {TITLES[name]}", "", conditions(name, rows), "", *_levels(name, rows)]
-    first = headline(rows)
-    for weights, why in (
-        (first, " (plain training is better with these on source validation)"),
-        (*(set(WEIGHTS) - {first}), ""),
-    ):
+    for weights, why in headline_first(rows, "source validation"):
         lines += ["", f"{weights.capitalize()} weights, less those of plain training{why}:", ""]
         lines += differences(name, weights, rows)
     return [*lines, ""]

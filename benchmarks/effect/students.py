@@ -1,15 +1,14 @@
 """Policies of a part of their teachers' steps: sections of the results' page."""
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from benchmarks.effect.committed import RESULTS, budget, description, rows_of
-from benchmarks.effect.comparison import WEIGHTS, difference
+from benchmarks.effect.committed import RESULTS, budget, chance, description, rows_of
+from benchmarks.effect.comparison import difference
 from benchmarks.effect.grids import GRIDS
-from benchmarks.effect.strong import compared, headline
+from benchmarks.effect.strong import compared, headline_first
 
 TITLES = {
     "students_10": "Policies of a tenth of their teachers' steps (normalised return)",
@@ -38,11 +37,7 @@ def section(name: str) -> list[str]:
     ]
     for game in grid.targets:
         mine = [row for row in rows if row["target"] == game]
-        first = headline(mine)
-        for weights, why in (
-            (first, " (plain training is better with these on validation levels)"),
-            (*(set(WEIGHTS) - {first}), ""),
-        ):
+        for weights, why in headline_first(mine, "validation levels"):
             lines += [f"{game}, {weights} weights{why}:", "", *table(name, game, weights, mine), ""]
     return lines
 
@@ -53,9 +48,9 @@ def table(name: str, game: str, weights: str, rows: Sequence[Mapping[str, Any]])
     ``of the teacher's`` is what is earned above chance on them, over what the first teacher earns above it.
     """
     grid = GRIDS[name]
-    chance = {
+    by_chance = {
         (part, domain): score["normalized_return"]
-        for part, scores in json.loads((RESULTS / "chance.json").read_text())["games"][game].items()
+        for part, scores in chance()["games"][game].items()
         for domain, score in scores.items()
     }
     teachers = {one: scores_of(rows, one, "last") for one in grid.teachers}
@@ -65,12 +60,14 @@ def table(name: str, game: str, weights: str, rows: Sequence[Mapping[str, Any]])
     lines = [
         "| policy | seeds | seen levels | unseen levels | unseen look | of the teacher's | Δ to plain, unseen [95 %] |",
         "|---|--:|--:|--:|--:|--:|---|",
-        _row("chance", "", chance),
+        _row("chance", "", by_chance),
         *(_row(f"teacher `{one}`", "1", scores) for one, scores in teachers.items() if scores),
     ]
     for method in sorted(found, key=lambda one: -unseen(found[one])):
         part = (
-            (unseen(found[method]) - unseen(chance)) / (unseen(teacher) - unseen(chance)) if teacher else float("nan")
+            (unseen(found[method]) - unseen(by_chance)) / (unseen(teacher) - unseen(by_chance))
+            if teacher
+            else float("nan")
         )
         row = differences.get(method, {}).get(f"{game}/themed")
         label = "**erm**" if method == "erm" else f"`{method}`"

@@ -12,7 +12,6 @@ import contextlib
 import hashlib
 import io
 import json
-import os
 import pickle
 import shutil
 import sys
@@ -28,6 +27,7 @@ import numpy as np
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).parents[2])
 
+import pytest
 import torch
 
 import kdrl.evaluate
@@ -36,38 +36,19 @@ from benchmarks.reliability.kills import differences
 from benchmarks.speed import machine
 from common.report.main import main as report
 from common.runs.folder import Run
-from common.runs.keeper import Keeper
 from tests.nuclei import corners_of_nuclei
-from tests.odd_settings import ended
-from tests.test_resume import PROGRAMS, with_data
+from tests.odd_bytes import Harm, cut, flipped
+from tests.odd_settings import ended, ill_refused
+from tests.test_resume import PROGRAMS, dies_after, with_data
 
 RESULTS = Path(__file__).parent / "results" / "archives.json"
-HARM = Path("harm")
 JUDGE: dict[str, tuple[Callable[[], None], tuple[str, ...]]] = {
     "policies": (kdrl.evaluate.main, ("device=cpu", "episodes=2", "num_envs=2", "looks=[]")),
     "segmentation": (kdseg.evaluate.main, ("device=cpu",)),
 }
 
 
-class Harm:
-    """What runs as it is unpickled."""
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return os.mkdir, (str(HARM.absolute()),)
-
-
 Rng = np.random.Generator
-
-
-def cut(content: bytes, rng: Rng) -> bytes:
-    return content[: rng.integers(len(content))]
-
-
-def flipped(content: bytes, rng: Rng) -> bytes:
-    changed = bytearray(content)
-    for place in rng.integers(len(content), size=rng.integers(1, 9)):
-        changed[place] ^= 1 << int(rng.integers(8))
-    return bytes(changed)
 
 
 def zeroed(content: bytes, rng: Rng) -> bytes:
@@ -103,10 +84,6 @@ def zipped(content: bytes, rng: Rng) -> bytes:
 MUTATIONS = (cut, flipped, zeroed, doubled, pickled, torch_archive, zipped)
 
 
-class Killed(BaseException):
-    """The process is gone."""
-
-
 class Case:
     """A task with its teacher, a run that was left alone, and one that was killed after three states."""
 
@@ -114,18 +91,9 @@ class Case:
         self.task, self.program, self.folder = task, with_data(task, data), folder
         self.train(folder / "teacher", ("method=erm", "seed=100"))
         self.train(folder / "whole")
-        saved, left = Keeper.save, [3]
-
-        def save(keeper: Keeper, *arguments: Any) -> Any:
-            saved(keeper, *arguments)
-            left[0] -= 1
-            if not left[0]:
-                raise Killed
-
-        Keeper.save = save  # type: ignore[method-assign]
-        with contextlib.suppress(RuntimeError):  # Killed, as text
+        with pytest.MonkeyPatch.context() as patch, contextlib.suppress(RuntimeError):
+            dies_after(patch, 3)
             self.train(folder / "killed")
-        Keeper.save = saved  # type: ignore[method-assign]
 
     def arguments(self, run: Path, method: Sequence[str] = (), teacher: Path | None = None) -> list[str]:
         taught = (*self.program.method, f"teacher={teacher or self.folder / 'teacher'}", "seed=1")
@@ -176,14 +144,13 @@ def attempt(case: Case, kind: str, work: Path, rng: Rng) -> tuple[str, str, list
     else:
         fate = case.tried(report, [str(copy), "--out", str(work / "page"), "--resamples", "20"])
     wrong = []
-    if HARM.exists():
+    if (harm := Path("harm")).exists():
         wrong.append("something ran")
-        HARM.rmdir()
+        harm.unlink()
     if isinstance(fate, str):
         return what, "traceback", [*wrong, fate[-1500:]]
-    lines = [line for line in fate.error.splitlines() if not line.startswith("warning: ")]
-    if fate.status and (fate.status != 2 or len(lines) != 1 or not lines[0].startswith("error: ")):
-        wrong.append(f"status {fate.status}: {fate.error[-500:]!r}")
+    if fate.status and (ill := ill_refused(fate)):
+        wrong.append(ill)
     if kind == "states" and fate.status == 0:
         wrong += differences(Run(copy), Run(case.folder / "whole"))
     elif any(not one.is_file() or one.read_bytes() != content for one, content in before.items()):

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from benchmarks.effect import chance, pilot
+from benchmarks.effect.grids import GRIDS
 from common.procgen.constants import normalized_return
 
 
@@ -27,9 +28,8 @@ def test_the_pilots_table_is_that_of_its_cells(tmp_path: Path, monkeypatch: pyte
     score = {weights: {"seen": {"coinrun/themed": value}} for weights, value in (("last", 0.484), ("averaged", 0.36))}
     cell = {"target": "coinrun", "method": "discount_99", "seed": 0, "steps": 250000, "scores": score}
     machine = {"cells": 1, "of": 45, "device": "a CPU", "date": "today", "versions": {"torch": "2"}}
-    by_chance = {game: {"seen": {"a": {"normalized_return": -0.1}}} for game in pilot.GRIDS["pilot"].targets}
-    for module in ("pilot", "committed"):
-        monkeypatch.setattr(f"benchmarks.effect.{module}.RESULTS", tmp_path)
+    by_chance = {game: {"seen": {"a": {"normalized_return": -0.1}}} for game in GRIDS["pilot"].targets}
+    monkeypatch.setattr("benchmarks.effect.committed.RESULTS", tmp_path)
     (tmp_path / "pilot.jsonl").write_text(json.dumps(cell) + "\n")
     (tmp_path / "pilot.json").write_text(json.dumps(machine))
     (tmp_path / "chance.json").write_text(json.dumps({"episodes": 8, "games": by_chance}))

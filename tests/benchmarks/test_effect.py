@@ -12,6 +12,7 @@ from benchmarks.effect import comparison, defaults, keeping, table
 from benchmarks.effect import grid as benchmark
 from benchmarks.effect.cells import TEACHER_SEED, Cell
 from benchmarks.effect.grids import AVERAGING, GRIDS
+from benchmarks.speed.pairing import configured
 from common.configuration import check_settings
 from common.directories import config_directory
 from common.runs.folder import Run
@@ -116,11 +117,10 @@ def test_teachers_are_trained_for_those_who_ask_them(tmp_path: Path) -> None:
     assert len(benchmark.missing(grid, tmp_path, list(grid.targets), list(grid.methods), 1)[0]) == 28
 
 
-def test_students_have_the_settings_of_experiment_cpu(tmp_path: Path) -> None:
+def test_students_have_the_settings_of_experiment_cpu() -> None:
     made = []
     for given in (GRIDS["students_10"].given("coinrun", "erm"), ["experiment=cpu"], ["experiment=recipe"]):
-        with initialize_config_dir(str(config_directory()), version_base="1.3"):
-            config = compose("kdrl/train", given)
+        config = configured("kdrl", *given)
         made.append((config.ppo, config.env.game, config.env.num_envs))
     assert made[0] == made[1] == made[2]
 

@@ -9,9 +9,9 @@ from kdrl import ProcgenVecEnv
 
 @pytest.fixture(scope="session")
 def tiny() -> list[str]:
-    """Arguments of ``kdrl-train``; ``run_dir`` is left to the test. Bossfight's episodes are short."""
+    """Arguments of ``kdrl-train``; ``run_dir`` is left to the test. Leaper's episodes are short."""
     return [
-        "env=bossfight",
+        "env=leaper",
         "env.num_envs=8",
         "env.threads=0",
         "total_timesteps=256",

@@ -236,10 +236,10 @@ def test_a_run_has_the_returns_of_both_choices_of_weights(averaged: Run) -> None
     items = averaged.items()
     tests = [record for record in averaged.records() if (record.split, record.metric) == ("test", "return")]
     for seen in (True, False):
-        found = items[item_key("return", "bossfight/themed", seen, "averaged")]
+        found = items[item_key("return", "leaper/themed", seen, "averaged")]
         values = [record.value for record in tests if record.selection == "averaged" and record.seen == seen]
         assert values == [found.mean()]
-        assert len(items[item_key("level", "bossfight/themed", seen, "averaged")]) == len(found)
+        assert len(items[item_key("level", "leaper/themed", seen, "averaged")]) == len(found)
 
 
 class Watched(SMA):
@@ -267,6 +267,6 @@ def test_the_validation_loss_is_what_is_missing_to_the_highest_return(averaged: 
     # At 128 steps nothing is averaged yet; then at 256, before the last update, and after it.
     assert len(averaging.told) == 2
     played = play_part(PolicyLogits(averaging.averaged), settings.env, validation, 4, settings.seed)  # type: ignore[arg-type]
-    missing = 1.0 - normalized_return("bossfight", "easy", float(played.returns.mean()))
+    missing = 1.0 - normalized_return("leaper", "easy", float(played.returns.mean()))
     assert averaging.told[-1] == pytest.approx(max(0.0, float(missing)))
     assert averaging.best_loss == min(averaging.told) >= 0

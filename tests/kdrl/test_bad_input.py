@@ -216,7 +216,7 @@ def test_a_teacher_of_another_task(refuse: Refuse, tiny: list[str], tmp_path: Pa
 
 def test_a_teacher_of_another_game(refuse: Refuse, tiny: list[str], trained: Run) -> None:
     message = refuse(train, *tiny, "env.game=maze", "method=kd", f"teacher={trained.path}")
-    assert message == f"teacher={trained.path} was trained on bossfight; give a teacher trained on maze"
+    assert message == f"teacher={trained.path} was trained on leaper; give a teacher trained on maze"
 
 
 def test_one_bad_teacher_among_good_ones(refuse: Refuse, tiny: list[str], trained: Run) -> None:
@@ -262,7 +262,7 @@ def test_a_teacher_cannot_run_code(refuse: Refuse, tiny: list[str], trained: Run
         trained, tmp_path / "hostile", method={"name": "kd", "_target_": "os.system", "command": "touch hacked"}
     )
     message = refuse(train, *tiny, "method=kd", "env.game=maze", f"teacher={hostile}")
-    assert "was trained on bossfight" in message
+    assert "was trained on leaper" in message
 
 
 # --- where it is written, and evaluation -----------------------------------------------------------------------------

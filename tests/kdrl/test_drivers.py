@@ -380,7 +380,7 @@ def test_students_of_one_teacher_are_judged_as_one_policy(
     assert (outcome.status, outcome.err) == (0, "")
     records = list(Run(tmp_path / "out").records())
     assert {(record.method, record.steps) for record in records} == {("erm-ensemble2", 256)}
-    teacher = load_teacher([str(run) for run in runs], "bossfight", device="cpu")
+    teacher = load_teacher([str(run) for run in runs], "leaper", device="cpu")
     settings = read_settings(Run(runs[0]).config_path, TrainSettings, "rl")
     played = play_part(teacher, settings.env, settings.env.parts(["themed"])[0], 8, 0)
     shown = next(record for record in records if record.seen and record.metric == "return")

@@ -113,7 +113,7 @@ def test_saving_changes_nothing(student: DistilledPPO, tmp_path: Path) -> None:
 
 
 def test_our_extractors_travel_with_the_archive(tmp_path: Path) -> None:
-    env = ProcgenVecEnv("bossfight", 2, threads=0)
+    env = ProcgenVecEnv("leaper", 2, threads=0)
     frames = np.random.default_rng(0).integers(0, 256, (4, 3, 64, 64), dtype=np.uint8)
     models = {
         tmp_path / f"{extractor}.zip": DistilledPPO(

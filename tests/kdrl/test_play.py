@@ -42,12 +42,12 @@ class Always(nn.Module):
 @pytest.fixture
 def env() -> ProcgenSettings:
     return ProcgenSettings(
-        game="bossfight", difficulty="easy", look="themed", num_envs=1, start_level=0, num_levels=200, threads=0
+        game="leaper", difficulty="easy", look="themed", num_envs=1, start_level=0, num_levels=200, threads=0
     )
 
 
 def test_moments_are_those_of_an_episode(env: ProcgenSettings) -> None:
-    """Who stands still in Bossfight earns nothing until time is up; who is drawn to two actions takes both."""
+    """Who stands still in Leaper earns nothing until time is up; who is drawn to two actions takes both."""
     part = Part("themed", LevelSet.seen(7, 1), seen=True)
     found = list(itertools.islice(moments(Always(4), env, part, 1, seed=0), 20))
     assert {moment.action for moment in found} == {4} and ACTION_NAMES[4] == "nothing"
@@ -61,7 +61,7 @@ def test_moments_are_those_of_an_episode(env: ProcgenSettings) -> None:
 
 
 def test_returns_are_counted_episode_by_episode(env: ProcgenSettings) -> None:
-    """Who walks on in Bossfight arrives, for 10, or is run over, for nothing."""
+    """Who walks on in Leaper arrives, for 10, or is run over, for nothing."""
     part = Part("plain", LevelSet.unseen(), seen=False)
     found = list(moments(Always(5), env, part, 4, seed=0))
     assert len(found[-1].finished) == 3  # the fourth ends with the last moment

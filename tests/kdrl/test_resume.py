@@ -40,7 +40,7 @@ DRIVERS = ("mixed", "teacher")
 def settings(tmp_path: Path, *overrides: str) -> TrainSettings:
     GlobalHydra.instance().clear()
     common = [
-        *("env=bossfight", "env.num_envs=4", "env.threads=0", f"total_timesteps={STEPS}", "ppo.n_steps=16"),
+        *("env=starpilot", "env.num_envs=4", "env.threads=0", f"total_timesteps={STEPS}", "ppo.n_steps=16"),
         *("ppo.batch_size=32", "ppo.n_epochs=2", "network.features_dim=16", "device=cpu", "evaluation.every=64"),
         *("evaluation.progress_episodes=4", f"run_dir={tmp_path / 'run'}", f"checkpoint_every={2 * ROLLOUT}"),
     ]

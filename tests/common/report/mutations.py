@@ -11,6 +11,7 @@ import numpy as np
 
 from common.runs.folder import Run
 from common.runs.identity import Identity
+from tests import odd_bytes
 
 Rng = np.random.Generator
 Mutation = Callable[[Run, Rng], None]
@@ -57,16 +58,12 @@ def _file(run: Run, rng: Rng) -> Any:
 
 def cut(run: Run, rng: Rng) -> None:
     path = _file(run, rng)
-    content = path.read_bytes()
-    path.write_bytes(content[: rng.integers(len(content))])
+    path.write_bytes(odd_bytes.cut(path.read_bytes(), rng))
 
 
 def flip(run: Run, rng: Rng) -> None:
     path = _file(run, rng)
-    content = bytearray(path.read_bytes())
-    for _ in range(rng.integers(1, 9)):
-        content[rng.integers(len(content))] ^= 1 << int(rng.integers(8))
-    path.write_bytes(bytes(content))
+    path.write_bytes(odd_bytes.flipped(path.read_bytes(), rng))
 
 
 def remove(run: Run, rng: Rng) -> None:

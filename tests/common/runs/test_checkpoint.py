@@ -4,7 +4,6 @@ import errno
 import hashlib
 import io
 import json
-import os
 import pickle
 from collections import OrderedDict
 from pathlib import Path
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 from common.errors import InputError
 from common.runs.checkpoint import Checkpoints, load_own_state, own_state
 from common.runs.folder import Run
+from tests.odd_bytes import Harm
 
 
 @pytest.fixture
@@ -76,21 +76,12 @@ def test_a_damaged_state_is_named_and_the_one_before_is_used(checkpoints: Checkp
         checkpoints.load()
 
 
-class _Harm:
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def __reduce__(self) -> Any:
-        return os.mkdir, (str(self.folder),)
-
-
 def test_what_is_no_state_is_named_though_its_checksum_is_right(checkpoints: Checkpoints, tmp_path: Path) -> None:
     """A folder may come from anybody."""
     for steps in (5, 10):
         checkpoints.save(state(steps), steps)
-    archive = io.BytesIO()
-    torch.save({"players": _Harm(tmp_path / "harm")}, archive)
-    others = (archive.getvalue(), pickle.dumps(_Harm(tmp_path / "harm")), b"", b"text", _saved([1]), _saved({"a": 1}))
+    harm = Harm(tmp_path)
+    others = (_saved({"players": harm}), pickle.dumps(harm), b"", b"text", _saved([1]), _saved({"a": 1}))
     for content in others:
         (checkpoints.folder / "state-10.pt").write_bytes(content)
         entries = json.loads((checkpoints.folder / "states.json").read_text())
