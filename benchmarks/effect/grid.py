@@ -65,16 +65,13 @@ def overrides(grid: Grid, cell: Cell, runs: Path, data: Path | None) -> list[str
 
 def run_cell(name: str, cell: Cell, runs: Path, data: Path | None) -> None:
     """Train and test one cell in this process."""
-    from hydra import compose, initialize_config_dir
     from omegaconf import OmegaConf
 
+    from benchmarks.speed.pairing import configured
     from common.configuration import check_settings
-    from common.directories import config_directory
 
     grid = GRIDS[name]
-    with initialize_config_dir(str(config_directory()), version_base="1.3"):
-        config = compose(f"{grid.program}/train", overrides(grid, cell, runs, data))
-    values = OmegaConf.to_container(config, resolve=True)
+    values = OmegaConf.to_container(configured(grid.program, *overrides(grid, cell, runs, data)), resolve=True)
     with Path(os.devnull).open("w") as nowhere:
         sys.stdout = nowhere  # the tables of a hundred runs
         try:

@@ -5,7 +5,6 @@ import json
 from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from benchmarks.effect import comparison, defaults, keeping, table
@@ -14,7 +13,6 @@ from benchmarks.effect.cells import TEACHER_SEED, Cell
 from benchmarks.effect.grids import AVERAGING, GRIDS
 from benchmarks.speed.pairing import configured
 from common.configuration import check_settings
-from common.directories import config_directory
 from common.runs.folder import Run
 from kdrl import settings as policies
 from kdseg import settings as segmentation
@@ -30,8 +28,7 @@ def test_every_cell_is_a_valid_configuration(name: str, tmp_path: Path) -> None:
     # What a target adds to a line and what a method adds do not meet: every one of either is enough.
     first = [next(iter(group)) for group in (grid.targets, grid.methods)]
     for cell in [one for one in [*grid.teacher_cells(), *cells] if one.target == first[0] or one.method == first[1]]:
-        with initialize_config_dir(str(config_directory()), version_base="1.3"):
-            config = compose(f"{grid.program}/train", benchmark.overrides(grid, cell, tmp_path, tmp_path))
+        config = configured(grid.program, *benchmark.overrides(grid, cell, tmp_path, tmp_path))
         values = OmegaConf.to_container(config, resolve=True)
         settings = check_settings(values, SETTINGS[grid.program])
         is_teacher = cell.method in grid.teachers
