@@ -57,9 +57,9 @@ def call() -> Callable[..., Outcome]:
 
 
 @pytest.fixture
-def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty folder that looks like a checkout, as far as the examples reach into one."""
-    (tmp_path / "tests").mkdir()
-    os.symlink(Path(__file__).parent / "data", tmp_path / "tests" / "data")
+def workplace(small_nuclei: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder that looks like a checkout, as far as the examples reach into one, with smaller images."""
+    (tmp_path / "tests" / "data").mkdir(parents=True)
+    os.symlink(small_nuclei, tmp_path / "tests" / "data" / "nuclei")
     monkeypatch.chdir(tmp_path)
     return tmp_path

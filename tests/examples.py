@@ -31,12 +31,12 @@ PROGRAMS: dict[str, Callable[[], object]] = {
     "kdseg-export": kdseg.export.main,
     "kd-report": common.report.main.main,
 }
-# Bossfight's episodes are short; CoinRun's may last a thousand steps.
+# StarPilot's episodes are short; CoinRun's may last a thousand steps.
 SMALLER = {
-    "kdrl-train": "env.game=bossfight env.num_envs=4 ppo.n_steps=16 ppo.batch_size=32 total_timesteps=64 "
+    "kdrl-train": "env.game=starpilot env.num_envs=4 ppo.n_steps=16 ppo.batch_size=32 total_timesteps=64 "
     "evaluation.episodes=4 evaluation.looks=[themed] evaluation.every=0 logger=[csv]",
     "kdrl-evaluate": "episodes=4 num_envs=4 looks=[themed] most=2",
-    "kdseg-train": "trainer.max_steps=2 evaluation.every=0 data.batch_size=2",
+    "kdseg-train": "trainer.max_steps=2 evaluation.every=0 data.batch_size=2 network.encoder_name=tu-test_resnet",
     "kdrl-play": "most=2",
     "kdrl-export": "onnx=false",
     "kdseg-export": "onnx=false",

@@ -1,4 +1,4 @@
-"""The nuclei, smaller."""
+"""The nuclei, smaller, and a network that is."""
 
 import shutil
 from pathlib import Path
@@ -6,6 +6,8 @@ from pathlib import Path
 from PIL import Image
 
 NUCLEI = Path(__file__).parent / "data" / "nuclei"
+SMALL_NETWORK = ("network.encoder_name=tu-test_resnet", "network.decoder_channels=[8,8,8]")
+"""A ResNet of few weights, which timm has for tests."""
 
 
 def corners_of_nuclei(root: Path, side: int = 48) -> Path:

@@ -21,6 +21,7 @@ from common.report.main import main as report
 from common.runs.folder import Run
 from common.runs.records import LAST
 from common.runs.weights import weights_path
+from tests.nuclei import SMALL_NETWORK
 
 Call = Callable[..., Any]
 SMALL = (
@@ -42,7 +43,7 @@ PROGRAMS: dict[str, tuple[Callable[[], None], tuple[str, ...], tuple[str, ...], 
     "segmentation": (
         kdseg.train.main,
         (
-            *("data=nuclei", "data.batch_size=4", "data.crop_size=32", "network.decoder_channels=[8,8,8]"),
+            *("data=nuclei", "data.batch_size=4", "data.crop_size=32", *SMALL_NETWORK),
             *("trainer.max_steps=4", "trainer.accelerator=cpu", "evaluation.every=0", "checkpoint_every=2"),
             "data.target=purple_on_purple",
         ),

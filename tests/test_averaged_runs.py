@@ -18,6 +18,7 @@ import kdseg.train
 from common.report.main import main as report
 from common.runs.folder import Run
 from common.runs.records import Record
+from tests.nuclei import SMALL_NETWORK
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*LeafSpec.* is deprecated:FutureWarning"),
@@ -72,7 +73,7 @@ PROGRAMS = {
         kdseg.evaluate.main,
         (
             *("data=nuclei", "data.target=fluorescence", "data.batch_size=4", "data.crop_size=16"),
-            *("network.decoder_channels=[16,8,8]", "trainer.max_steps=4", "trainer.accelerator=cpu"),
+            *(*SMALL_NETWORK, "trainer.max_steps=4", "trainer.accelerator=cpu"),
             "evaluation.every=2",
         ),
         (),

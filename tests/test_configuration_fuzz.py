@@ -19,7 +19,7 @@ from tests.odd_settings import fault, keys_of, odd_arguments, tried
 
 COUNT = 40
 POLICY = [
-    *("env=bossfight", "env.num_envs=2", "env.threads=0", "total_timesteps=16", "ppo.n_steps=8", "ppo.batch_size=8"),
+    *("env=starpilot", "env.num_envs=2", "env.threads=0", "total_timesteps=16", "ppo.n_steps=8", "ppo.batch_size=8"),
     *("network.features_dim=8", "evaluation.episodes=1", "evaluation.looks=[themed]", "device=cpu", "run_dir=run"),
 ]
 MORE_POLICY = ["ppo.clip_range_vf", "ppo.target_kl", "ppo.stats_window_size", "ppo.use_sde", "ppo.nothing", "nothing"]

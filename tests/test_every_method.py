@@ -330,7 +330,7 @@ class Segmentation:
     ) -> Trained:
         """Train; half-way Lightning's checkpoint goes to ``path``, or comes from there if it exists."""
         torch.manual_seed(seed)
-        network = create_network("unet", "tu-resnet18", classes=2, encoder_depth=2, decoder_channels=(8, 8))
+        network = create_network("unet", "tu-test_resnet", classes=2, encoder_depth=2, decoder_channels=(8, 8))
         module = SegmentationModule(network, 2, distillation, averaging=averaging)
         resumed = path is not None and path.exists()
         watch = Watch(distillation, module.network, cls.steps - cls.half if resumed else cls.steps)

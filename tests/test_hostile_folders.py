@@ -26,6 +26,7 @@ from common.errors import InputError
 from common.report.main import main as report
 from common.runs.folder import Run
 from kdseg.configured import make_data
+from tests.nuclei import SMALL_NETWORK
 from tests.odd_bytes import Harm
 
 Call = Callable[..., Any]
@@ -57,7 +58,7 @@ TARGETS = [
 @pytest.fixture(scope="module")
 def policies(call: Call, tmp_path_factory: pytest.TempPathFactory) -> Run:
     folder = tmp_path_factory.mktemp("policies") / "run"
-    arguments = ["env=bossfight", "env.num_envs=4", "env.threads=0", "total_timesteps=64", "ppo.n_steps=16"]
+    arguments = ["env=starpilot", "env.num_envs=4", "env.threads=0", "total_timesteps=64", "ppo.n_steps=16"]
     arguments += ["ppo.batch_size=32", "network.features_dim=16", "evaluation.episodes=4", "evaluation.looks=[themed]"]
     outcome = call(kdrl.train.main, *arguments, "evaluation.every=0", "device=cpu", f"run_dir={folder}")
     assert (outcome.status, outcome.err) == (0, "")
@@ -68,7 +69,7 @@ def policies(call: Call, tmp_path_factory: pytest.TempPathFactory) -> Run:
 def networks(call: Call, small_nuclei: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     folder = tmp_path_factory.mktemp("networks") / "run"
     arguments = ["data=nuclei", f"data.root={small_nuclei}", "data.target=fluorescence", "data.batch_size=2"]
-    arguments += ["data.crop_size=32", "network.decoder_channels=[8,8,8]", "trainer.max_steps=1", "evaluation.every=0"]
+    arguments += ["data.crop_size=32", *SMALL_NETWORK, "trainer.max_steps=1", "evaluation.every=0"]
     outcome = call(kdseg.train.main, *arguments, "trainer.accelerator=cpu", f"run_dir={folder}")
     assert (outcome.status, outcome.err) == (0, "")
     return Run(folder)
@@ -214,7 +215,7 @@ def test_weights_are_tensors_of_the_network_or_nothing(
     train = kdrl.train.main if task == "policies" else kdseg.train.main
     given = [] if task == "policies" else ["data.train_frames=8", "data.validation_frames=8", "data.test_frames=8"]
     if task == "policies":
-        refused(call(train, *given, "env=starpilot", "method=kd", f"teacher={run.path}", f"run_dir={tmp_path / 'new'}"))
+        refused(call(train, *given, "env=leaper", "method=kd", f"teacher={run.path}", f"run_dir={tmp_path / 'new'}"))
     assert harmless() and not (tmp_path / "new").exists()
 
 

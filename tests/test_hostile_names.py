@@ -12,6 +12,7 @@ import kdseg.evaluate
 import kdseg.train
 from common.report.main import main as report
 from common.runs.folder import Run
+from tests.nuclei import SMALL_NETWORK
 
 DOMAINS = {
     "fluorescence": "$a_$",
@@ -40,7 +41,7 @@ def test_they_are_names_in_every_program(
                 *(kdseg.train.main, "data=folder", f"data.root={hostile}", "data.target=2020_01", f"seed={seed}"),
                 *("data.sources=[$a_$,'[old]|x',=cmd]", "data.class_names=['=1+1','[b]$x$']", f"method={method}"),
                 *(f"method.name={name}", "data.batch_size=3", "data.crop_size=32", "trainer.max_steps=2"),
-                *("network.decoder_channels=[8,8,8]", "trainer.accelerator=cpu", "evaluation.every=1"),
+                *(*SMALL_NETWORK, "trainer.accelerator=cpu", "evaluation.every=1"),
                 f"run_dir={tmp_path}/runs/[/x] {name} {seed}",
             )
             assert outcome.status == 0, outcome.err

@@ -20,6 +20,7 @@ from common.evaluation.conditions import Condition
 from common.report.main import main as report
 from common.runs.folder import Run
 from common.runs.records import Record
+from tests.nuclei import SMALL_NETWORK
 
 Call = Callable[..., Any]
 TRAIN: dict[str, tuple[Callable[[], None], tuple[str, ...]]] = {
@@ -35,7 +36,7 @@ TRAIN: dict[str, tuple[Callable[[], None], tuple[str, ...]]] = {
         kdseg.train.main,
         (
             *("data=nuclei", "data.target=fluorescence", "data.batch_size=4", "data.crop_size=32"),
-            *("network.decoder_channels=[8,8,8]", "trainer.max_steps=6", "trainer.accelerator=cpu"),
+            *(*SMALL_NETWORK, "trainer.max_steps=6", "trainer.accelerator=cpu"),
             "evaluation.every=0",
         ),
     ),

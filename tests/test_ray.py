@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from common.runs.folder import Run
+from tests.nuclei import SMALL_NETWORK
 
 pytest.importorskip("ray")
 pytest.importorskip("hydra_plugins.hydra_ray_launcher")
@@ -24,7 +25,7 @@ def sweep(folder: Path, data: Path, *more: str) -> subprocess.Popen[str]:
     command = [
         *(str(Path(sys.executable).parent / "kdseg-train"), "-m", "hydra/launcher=ray"),
         *("+hydra.launcher.ray.init.num_cpus=2", "data=nuclei", f"data.root={data}", "data.target=fluorescence"),
-        *("data.batch_size=4", "data.crop_size=32", "network.decoder_channels=[8,8,8]", "evaluation.every=0"),
+        *("data.batch_size=4", "data.crop_size=32", *SMALL_NETWORK, "evaluation.every=0"),
         *(f"trainer.max_steps={STEPS}", "trainer.accelerator=cpu", "checkpoint_every=5"),
         *(f"run_dir={folder}/${{seed}}", f"seed={','.join(map(str, SEEDS))}", *more),
     ]

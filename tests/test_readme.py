@@ -35,7 +35,7 @@ def test_command_lines_run_in_order_and_end_in_a_report(workplace: Path, monkeyp
     assert {shlex.split(line)[0] for line in LINES} == set(PROGRAMS)
     run_lines(LINES, monkeypatch)
     page = (workplace / "report" / "report.html").read_text()
-    assert "bossfight/themed" in page
+    assert "starpilot/themed" in page
     assert "purple_on_white" in page
 
 

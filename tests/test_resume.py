@@ -21,6 +21,7 @@ from common.runs.folder import Run
 from common.runs.keeper import Keeper
 from common.runs.records import SELECTIONS
 from common.runs.status import Status
+from tests.nuclei import SMALL_NETWORK
 
 Call = Callable[..., Any]
 
@@ -57,7 +58,7 @@ PROGRAMS = {
         kdseg.train.main,
         (
             *("data=nuclei", "data.target=fluorescence", "data.batch_size=4"),
-            *("data.crop_size=32", "network.decoder_channels=[8,8,8]", "trainer.max_steps=9"),
+            *("data.crop_size=32", *SMALL_NETWORK, "trainer.max_steps=9"),
             *("trainer.accelerator=cpu", "+trainer.accumulate_grad_batches=2", "evaluation.every=3"),
             "checkpoint_every=2",
         ),

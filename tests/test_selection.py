@@ -19,6 +19,7 @@ from common.report.main import main as report
 from common.runs.folder import Run
 from common.runs.selection import Selection
 from common.runs.weights import weights_path
+from tests.nuclei import SMALL_NETWORK
 
 Call = Callable[..., Any]
 Program = tuple[Callable[[], None], Callable[[], None], tuple[str, ...], tuple[str, ...]]
@@ -39,7 +40,7 @@ PROGRAMS: dict[str, Program] = {
         kdseg.evaluate.main,
         (
             *("data=nuclei", "data.target=fluorescence", "data.batch_size=4", "data.crop_size=32"),
-            *("network.decoder_channels=[8,8,8]", "trainer.max_steps=8", "trainer.accelerator=cpu"),
+            *(*SMALL_NETWORK, "trainer.max_steps=8", "trainer.accelerator=cpu"),
             *("evaluation.every=2", "optimizer.lr=0.03"),
         ),
         ("device=cpu",),

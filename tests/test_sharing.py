@@ -23,6 +23,7 @@ from common.runs.folder import Run
 from common.sharing import new_folder
 from kdrl.restore import load_network as load_policy
 from kdseg.restore import load_network
+from tests.nuclei import SMALL_NETWORK
 
 onnxruntime = pytest.importorskip("onnxruntime")
 Call = Callable[..., Any]
@@ -62,7 +63,7 @@ def segmentation(call: Call, small_nuclei: Path, tmp_path_factory: pytest.TempPa
     root = tmp_path_factory.mktemp("segmentation")
     arguments = [
         *("data=nuclei", f"data.root={small_nuclei}", "data.target=fluorescence", "data.crop_size=32"),
-        *("network.decoder_channels=[16,8,8]", "trainer.max_steps=4", "trainer.accelerator=cpu", "evaluation.every=0"),
+        *(*SMALL_NETWORK, "trainer.max_steps=4", "trainer.accelerator=cpu", "evaluation.every=0"),
     ]
     assert call(kdseg.train.main, *arguments, f"run_dir={root / 'run'}").status == 0
     done = call(kdseg.export.main, f"run={root / 'run'}", f"out={root / 'out'}", "int8=true", "license=mit")
@@ -74,7 +75,7 @@ def segmentation(call: Call, small_nuclei: Path, tmp_path_factory: pytest.TempPa
 def policy(call: Call, tmp_path_factory: pytest.TempPathFactory) -> Shared:
     root = tmp_path_factory.mktemp("policy")
     arguments = [
-        *("env=bossfight", "env.num_envs=8", "env.threads=0", "total_timesteps=128", "ppo.n_steps=16", "device=cpu"),
+        *("env=starpilot", "env.num_envs=8", "env.threads=0", "total_timesteps=128", "ppo.n_steps=16", "device=cpu"),
         *("ppo.batch_size=64", "network.features_dim=32", "evaluation.episodes=8", "evaluation.looks=[]"),
     ]
     assert call(kdrl.train.main, *arguments, f"run_dir={root / 'run'}").status == 0
@@ -114,7 +115,7 @@ def test_a_policy_answers_with_logits_and_its_likeliest_action(policy: Shared, t
 def test_the_folder_says_what_it_is(request: pytest.FixtureRequest, task: str) -> None:
     shared: Shared = request.getfixturevalue(task)
     names = {path.name for path in shared.out.iterdir()}
-    own = {"ppo-bossfight.zip"} if task == "policy" else {"model.safetensors", "config.json"}
+    own = {"ppo-starpilot.zip"} if task == "policy" else {"model.safetensors", "config.json"}
     assert names >= {"README.md", "config.yaml", "results.json", "model.onnx", "model_int8.onnx", *own}
     card = (shared.out / "README.md").read_text()
     assert card.startswith("---\nlibrary_name: ")

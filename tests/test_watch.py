@@ -21,6 +21,7 @@ from common.errors import InputError
 from common.runs.folder import Run
 from common.watch import Watch, check_loggers, make_watch, name_of
 from tests.disks import files_of
+from tests.nuclei import SMALL_NETWORK
 
 Call = Callable[..., Any]
 PROGRAMS = {"seg": kdseg.train.main, "rl": kdrl.train.main}
@@ -32,13 +33,13 @@ def tiny(request: pytest.FixtureRequest, small_nuclei: Path) -> dict[str, list[s
     return {
         "seg": [
             *("data=nuclei", f"data.root={small_nuclei}", "data.target=fluorescence", "data.batch_size=4"),
-            *("data.crop_size=32", "network.decoder_channels=[16,8,8]", "trainer.max_steps=6"),
+            *("data.crop_size=32", *SMALL_NETWORK, "trainer.max_steps=6"),
             *("trainer.accelerator=cpu", "evaluation.every=3", "trainer.log_every_n_steps=1"),
         ],
         "rl": [
             *("env=leaper", "env.num_envs=8", "env.threads=0", "total_timesteps=256", "ppo.n_steps=16"),
-            *("ppo.batch_size=64", "network.features_dim=32", "evaluation.episodes=8", "device=cpu"),
-            "evaluation.every=128",
+            *("ppo.batch_size=64", "network.features_dim=32", "evaluation.episodes=4", "device=cpu"),
+            *("evaluation.looks=[themed]", "evaluation.every=128", "evaluation.progress_episodes=4"),
         ],
     }
 

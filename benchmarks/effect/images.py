@@ -46,16 +46,20 @@ def _small(nuclei: Path, building: Path, target: str) -> None:
                 middle.save(building / "grey_brightfield" / kind / path.name)
 
 
+def hide_masks(building: Path, names: Sequence[str]) -> None:
+    """Leave images alone of these domains."""
+    for name in names:
+        hidden = building / f".{name}"  # is no domain
+        (building / name).rename(hidden)
+        (building / name).mkdir()
+        (building / name / "unlabelled").symlink_to(Path("..") / hidden.name / "images")
+
+
 def _one_labelled(nuclei: Path, building: Path, target: str) -> None:
     """The same where one source domain has masks and the others have images alone."""
     _small(nuclei, building, target)
     labelled = next(name for name in LABELLED if name != target)
-    for name in STAINS:
-        if name not in (target, labelled):
-            hidden = building / f".{name}"  # is no domain
-            (building / name).rename(hidden)
-            (building / name).mkdir()
-            (building / name / "unlabelled").symlink_to(Path("..") / hidden.name / "images")
+    hide_masks(building, [name for name in STAINS if name not in (target, labelled)])
 
 
 MADE: dict[str, Callable[[Path, Path, str], None]] = {

@@ -14,14 +14,14 @@ from common.procgen.constants import normalized_return
 def test_chance_prefers_no_action_and_is_judged_where_policies_are() -> None:
     logits = chance.Chance()(torch.zeros(7, 3, 64, 64))
     assert logits.shape == (7, 15) and torch.equal(logits.softmax(dim=1), torch.full((7, 15), 1 / 15))
-    found = chance.scores("bossfight", episodes=4)
+    found = chance.scores("starpilot", episodes=4)
     assert {(part, domain) for part, scores in found.items() for domain in scores} == {
-        ("seen", "bossfight/themed"),
-        ("unseen", "bossfight/themed"),
-        ("unseen", "bossfight/generated"),
+        ("seen", "starpilot/themed"),
+        ("unseen", "starpilot/themed"),
+        ("unseen", "starpilot/generated"),
     }
     for score in (*found["seen"].values(), *found["unseen"].values()):
-        assert score["normalized_return"] == normalized_return("bossfight", "easy", score["return"])
+        assert score["normalized_return"] == normalized_return("starpilot", "easy", score["return"])
 
 
 def test_the_pilots_table_is_that_of_its_cells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -90,7 +90,7 @@ def test_experiments_of_both_tasks_compose_for_both(experiment: str, program: st
 
 
 POLICY = [
-    *("env=bossfight", "env.num_envs=8", "env.threads=0", "total_timesteps=128", "ppo.n_steps=16", "ppo.batch_size=64"),
+    *("env=starpilot", "env.num_envs=8", "env.threads=0", "total_timesteps=128", "ppo.n_steps=16", "ppo.batch_size=64"),
     *("evaluation.episodes=8", "evaluation.looks=[themed]", "evaluation.every=0", "device=cpu", "logger=[csv]"),
     *("network.features_dim=16", "~plan.teachers.long-1", "plan.teachers.long-0=['method=erm']"),
 ]

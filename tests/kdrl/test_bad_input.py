@@ -141,7 +141,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory, call: Call, tiny: list[str
 def test_a_bad_argument_is_refused(refuse: Refuse, tiny: list[str], argument: str, expected: list[str]) -> None:
     group = argument.split("=")[0]
     # Hydra does not let a group's keys be set that the group chosen does not have.
-    kept = [given for given in tiny if not given.startswith((f"{group}=", f"{group}."))]
+    kept = [given for given in [*tiny, "run_dir=run"] if not given.startswith((f"{group}=", f"{group}."))]
     message = refuse(train, *kept, argument)
     for part in expected:
         assert part in message
@@ -163,7 +163,7 @@ def test_a_bad_argument_is_refused(refuse: Refuse, tiny: list[str], argument: st
     ],
 )
 def test_a_bad_term_is_refused(refuse: Refuse, tiny: list[str], argument: str, expected: str) -> None:
-    assert expected in refuse(train, *tiny, "method=sd_dropout", argument)
+    assert expected in refuse(train, *tiny, "run_dir=run", "method=sd_dropout", argument)
 
 
 def test_an_unknown_game_does_not_end_the_process(tiny: list[str], cwd: Path) -> None:

@@ -8,6 +8,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from tests.nuclei import SMALL_NETWORK
+
 NUCLEI = Path(__file__).parents[1] / "data" / "nuclei"
 
 
@@ -47,7 +49,7 @@ def tiny(small_nuclei: Path) -> list[str]:
         "data.target=fluorescence",
         "data.batch_size=4",
         "data.crop_size=32",
-        "network.decoder_channels=[16,8,8]",
+        *SMALL_NETWORK,
         "trainer.max_steps=6",
         "trainer.accelerator=cpu",
         "evaluation.every=3",

@@ -168,7 +168,7 @@ def test_a_mistake_in_the_methods_settings(
 
 
 def test_a_network_of_the_other_task(refuse: Callable[..., str], tiny: list[str]) -> None:
-    arguments = [argument for argument in tiny if "decoder_channels" not in argument]
+    arguments = [argument for argument in tiny if "network." not in argument]
     message = refuse(train, *arguments, "run_dir=run", "network=impala")
     assert [part for part in ("network=impala", "'rl'", "'seg'") if part not in message] == [], message
 
@@ -245,7 +245,7 @@ def test_a_teacher_whose_weights_do_not_fit(
     shutil.copytree(trained.path, other)
     text = other.joinpath("config.yaml").read_text()
     config = yaml.safe_load(text)
-    config["network"]["decoder_channels"] = [8, 8, 8]
+    config["network"]["decoder_channels"] = [16, 8, 8]
     (other / "config.yaml").write_text(yaml.safe_dump(config))
     assert "does not fit the network" in refuse(train, *tiny, "run_dir=run", "method=kd", f"teacher={other}")
     (other / "config.yaml").write_text(text)
@@ -283,7 +283,7 @@ def test_a_folder_that_holds_something_already(
 
 
 def test_images_that_the_network_cannot_take(refuse: Callable[..., str], tiny: list[str]) -> None:
-    arguments = [argument for argument in tiny if "decoder_channels" not in argument]
+    arguments = [argument for argument in tiny if "network." not in argument]
     fpn = ["network=unet", "network.arch=fpn", "network.encoder_name=resnet18", "run_dir=run"]
     message = refuse(train, *arguments, *fpn, "+network.encoder_depth=4")
     assert "network: the logits are 64x64 for images of 32x32 pixels" in message

@@ -29,6 +29,7 @@ from kdseg.measure import measure
 from kdseg.records import rows
 from kdseg.settings import EvaluateSettings, TrainSettings
 from kdseg.train import SegmentationTraining
+from tests.nuclei import SMALL_NETWORK
 
 CPU = torch.device("cpu")
 
@@ -71,7 +72,7 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     with initialize_config_dir(str(config_directory()), version_base="1.3"):
         wanted = [
             *("data=folder", f"data.root={folder / 'data'}", "data.target=dusk", "data.validation_fraction=0.4"),
-            *("data.crop_size=16", "network.decoder_channels=[8,8,8]", "trainer.accelerator=cpu"),
+            *("data.crop_size=16", *SMALL_NETWORK, "trainer.accelerator=cpu"),
             *("trainer.max_steps=7", "evaluation.every=0", f"run_dir={folder / 'run'}"),
         ]
         config = compose("kdseg/train", overrides=wanted)

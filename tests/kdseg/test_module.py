@@ -56,7 +56,7 @@ METHODS: dict[str, Callable[[], dict[str, Term]]] = {
 
 def unet(seed: int = 0, classes: int = 2) -> nn.Module:
     torch.manual_seed(seed)
-    return create_network("unet", "tu-resnet18", classes=classes, encoder_depth=3, decoder_channels=(16, 8, 8))
+    return create_network("unet", "tu-test_resnet", classes=classes, encoder_depth=3, decoder_channels=(16, 8, 8))
 
 
 def method(name: str) -> Distillation:

@@ -22,6 +22,7 @@ from common.runs.status import Status
 from kdseg.settings import TrainSettings
 from kdseg.train import SegmentationTraining, train
 from tests.kdrl.test_resume import differences
+from tests.nuclei import SMALL_NETWORK
 from tests.test_augkd import SMALL
 from tests.test_every_method import METHODS, REFUSED, keeps_state
 
@@ -42,7 +43,7 @@ def settings(tmp_path: Path, data: Path, *overrides: str) -> TrainSettings:
     GlobalHydra.instance().clear()
     common = [
         *("data=nuclei", f"data.root={data}", "data.target=fluorescence", "data.sources=[purple_on_white]"),
-        *("data.batch_size=4", "data.crop_size=32", "network.decoder_channels=[8,8,8]", f"trainer.max_steps={STEPS}"),
+        *("data.batch_size=4", "data.crop_size=32", *SMALL_NETWORK, f"trainer.max_steps={STEPS}"),
         *("trainer.accelerator=cpu", "evaluation.every=3", f"checkpoint_every={SAVED}"),
         f"run_dir={tmp_path / 'run'}",
     ]

@@ -262,14 +262,21 @@ def test_a_teacher_that_saw_the_target_is_pointed_out(
 
 
 @pytest.mark.parametrize(
-    ("threshold", "idle"), [(None, ()), (1 - 1e-12, ("the filter of kddg touched nothing in any step",))]
+    ("threshold", "steps", "idle"),
+    [(None, 40, ()), (1 - 1e-12, 4, ("the filter of kddg touched nothing in any step",))],
 )
 def test_whether_the_filter_acted_is_said_at_the_end(
-    teacher: Run, call: Call, tiny: list[str], tmp_path: Path, threshold: float | None, idle: tuple[str, ...]
+    teacher: Run,
+    call: Call,
+    tiny: list[str],
+    tmp_path: Path,
+    threshold: float | None,
+    steps: int,
+    idle: tuple[str, ...],
 ) -> None:
     """With the settings as they are it acts within a minute of training."""
     given = [] if threshold is None else [f"strength.threshold={threshold}"]
-    arguments = [*given, "method=kddg", f"teacher={teacher.path}", "trainer.max_steps=40", "evaluation.every=0"]
+    arguments = [*given, "method=kddg", f"teacher={teacher.path}", f"trainer.max_steps={steps}", "evaluation.every=0"]
     outcome = call(train, *tiny, *arguments, f"run_dir={tmp_path / 'run'}")
     assert (outcome.status, outcome.err) == (0, "")
     status = Run(tmp_path / "run").status()

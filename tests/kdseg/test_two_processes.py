@@ -20,6 +20,7 @@ from kdseg.domains.draws import TrainingBatches, TrainingDraws, check_shares
 from kdseg.train import main as train
 from kdseg.trainer import _shared
 from tests.kdseg import two_processes
+from tests.nuclei import SMALL_NETWORK
 
 REPOSITORY = Path(__file__).parents[2]
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}
@@ -73,7 +74,7 @@ def test_two_processes_are_as_good_as_one(
 def test_the_program_trains_on_two_devices_and_one_of_them_speaks(small_nuclei: Path, tmp_path: Path) -> None:
     command = [
         *(sys.executable, "-m", "kdseg.train", "data=nuclei", f"data.root={small_nuclei}", "data.target=fluorescence"),
-        *("data.batch_size=4", "data.crop_size=32", "network.decoder_channels=[16,8,8]", "trainer.max_steps=4"),
+        *("data.batch_size=4", "data.crop_size=32", *SMALL_NETWORK, "trainer.max_steps=4"),
         *("trainer.accelerator=cpu", "trainer.devices=2", "evaluation.every=2", "averaging=wakd", "method=sd_dropout"),
         f"run_dir={tmp_path / 'run'}",
     ]
@@ -93,7 +94,7 @@ def test_the_first_of_two_devices_prepares_augkd_alone(
 ) -> None:
     shared = (
         *("data=nuclei", f"data.root={small_nuclei}", "data.target=fluorescence", "data.batch_size=4"),
-        *("data.crop_size=32", "network.decoder_channels=[16,8,8]", "trainer.max_steps=2", "evaluation.every=0"),
+        *("data.crop_size=32", *SMALL_NETWORK, "trainer.max_steps=2", "evaluation.every=0"),
         "trainer.accelerator=cpu",
     )
     prepared = ("latent=4", "width=2", "data_free_rounds=2", "anchor_rounds=2", "batch_size=4")

@@ -13,6 +13,7 @@ from kdseg import FolderData
 from kdseg.domains.sample import IGNORE
 from kdseg.evaluate import main as evaluate
 from kdseg.train import main as train
+from tests.nuclei import SMALL_NETWORK
 
 NAMES = ["ground", "tree", "car"]
 
@@ -83,7 +84,7 @@ def test_what_cannot_be_unknown_is_refused(
 def test_it_is_detected_pixel_by_pixel(root: Path, tmp_path: Path, call: Any) -> None:
     settings = (
         *("data=folder", f"data.root={root}", "data.target=night", "data.class_names=[ground,tree,car]"),
-        *("data.batch_size=4", "data.crop_size=32", "network.decoder_channels=[8,8,8]", "trainer.max_steps=8"),
+        *("data.batch_size=4", "data.crop_size=32", *SMALL_NETWORK, "trainer.max_steps=8"),
         *("trainer.accelerator=cpu", "evaluation.every=0", "data.unknown_class=car"),
     )
     outcome = call(train, *settings, f"run_dir={tmp_path / 'run'}")
@@ -104,7 +105,7 @@ def test_it_is_detected_pixel_by_pixel(root: Path, tmp_path: Path, call: Any) ->
 def test_a_run_without_is_of_the_setting_that_it_always_was(root: Path, tmp_path: Path, call: Any) -> None:
     settings = (
         *("data=folder", f"data.root={root}", "data.target=night", "data.class_names=[ground,tree,car]"),
-        *("data.batch_size=4", "data.crop_size=32", "network.decoder_channels=[8,8,8]", "trainer.max_steps=1"),
+        *("data.batch_size=4", "data.crop_size=32", *SMALL_NETWORK, "trainer.max_steps=1"),
         *("trainer.accelerator=cpu", "evaluation.every=0", f"run_dir={tmp_path / 'run'}"),
     )
     assert call(train, *settings).status == 0
