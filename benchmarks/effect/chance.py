@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from benchmarks.effect.committed import RESULTS
 from benchmarks.effect.grids import GRIDS
+from benchmarks.programs import configured
 from benchmarks.speed.machine import describe
-from benchmarks.speed.pairing import configured
 from common.configuration import check_settings
 from kdrl.episodes import play_part
 from kdrl.settings import TrainSettings

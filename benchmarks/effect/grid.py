@@ -67,7 +67,7 @@ def run_cell(name: str, cell: Cell, runs: Path, data: Path | None) -> None:
     """Train and test one cell in this process."""
     from omegaconf import OmegaConf
 
-    from benchmarks.speed.pairing import configured
+    from benchmarks.programs import configured
     from common.configuration import check_settings
 
     grid = GRIDS[name]

@@ -16,8 +16,9 @@ import torch
 from torch import nn
 
 from benchmarks.effect.committed import RESULTS
+from benchmarks.programs import configured
 from benchmarks.speed import machine
-from benchmarks.speed.pairing import Times, Turn, configured, take_turns
+from benchmarks.speed.pairing import Times, Turn, take_turns
 from kdseg.networks import create_network
 
 NETWORKS = ("unet_small", "unet_lite0")

@@ -22,8 +22,9 @@ from torch.nn import functional as F
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).parents[2])
 
+from benchmarks.programs import configured
 from benchmarks.speed.machine import describe
-from benchmarks.speed.pairing import Times, configured, figure, summary, take_turns
+from benchmarks.speed.pairing import Times, figure, summary, take_turns
 from common.device import keep_freed_memory
 from kdseg.domains.dataset import Entry
 from kdseg.domains.folder import FolderData

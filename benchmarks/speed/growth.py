@@ -17,8 +17,8 @@ import torch
 from matplotlib.figure import Figure
 from omegaconf import OmegaConf
 
+from benchmarks.programs import configured
 from benchmarks.speed.machine import describe
-from benchmarks.speed.pairing import configured
 from benchmarks.speed.ppo import Player, make_ours, settings
 from common.device import keep_freed_memory
 from common.distillation import Distillation

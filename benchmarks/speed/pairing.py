@@ -4,11 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from hydra import compose, initialize_config_dir
 from numpy.typing import NDArray
-from omegaconf import DictConfig
-
-from common.directories import config_directory
 
 # A turn: does its work and returns the seconds that count, on the wall's clock and of this process's processor time.
 Times = tuple[float, float]
@@ -42,12 +38,6 @@ def figure(values: Sequence[float] | Seconds) -> Result:
     """Median of a figure over rounds and its quartiles."""
     low, median, high = np.percentile(values, [25, 50, 75])
     return {"value": float(median), "low": float(low), "high": float(high), "rounds": len(values)}
-
-
-def configured(task: str, *overrides: str) -> DictConfig:
-    """The training program's own configuration (``kdrl`` or ``kdseg``), so that defaults are never copied here."""
-    with initialize_config_dir(version_base="1.3", config_dir=str(config_directory())):
-        return compose(f"{task}/train", overrides=list(overrides))
 
 
 def summary(seconds: Mapping[str, Seconds]) -> dict[str, Any]:

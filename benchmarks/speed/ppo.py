@@ -25,8 +25,9 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.policies import ActorCriticCnnPolicy
 
+from benchmarks.programs import configured
 from benchmarks.speed.contest import Contestant, Told, serve
-from benchmarks.speed.pairing import Result, configured, figure, summary, take_turns
+from benchmarks.speed.pairing import Result, figure, summary, take_turns
 from benchmarks.speed.plain import Pictures, plain_kwargs
 from common.configuration import check_settings
 from common.device import keep_freed_memory

@@ -22,7 +22,8 @@ from omegaconf import OmegaConf
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from benchmarks.speed.pairing import Result, Seconds, Times, configured, figure, summary, take_turns
+from benchmarks.programs import configured
+from benchmarks.speed.pairing import Result, Seconds, Times, figure, summary, take_turns
 from common.device import keep_freed_memory
 from common.distillation import Distillation
 from common.method import make_distillation

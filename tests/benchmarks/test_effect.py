@@ -11,7 +11,7 @@ from benchmarks.effect import comparison, defaults, keeping, table
 from benchmarks.effect import grid as benchmark
 from benchmarks.effect.cells import TEACHER_SEED, Cell
 from benchmarks.effect.grids import AVERAGING, GRIDS
-from benchmarks.speed.pairing import configured
+from benchmarks.programs import configured
 from common.configuration import check_settings
 from common.runs.folder import Run
 from kdrl import settings as policies

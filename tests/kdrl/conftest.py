@@ -18,7 +18,7 @@ def tiny() -> list[str]:
         "ppo.n_steps=16",
         "ppo.batch_size=64",
         "network.features_dim=32",
-        "evaluation.episodes=8",
+        "evaluation.episodes=4",
         "evaluation.looks=[themed,generated]",
         "device=cpu",
     ]

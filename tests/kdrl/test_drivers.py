@@ -375,14 +375,14 @@ def test_students_of_one_teacher_are_judged_as_one_policy(
     for seed, run in enumerate(runs):
         assert call(train, *quick, f"seed={seed}", f"run_dir={run}").status == 0
     both = f"run=[{runs[0]},{runs[1]}]"
-    asked = ["episodes=8", "num_envs=8", "looks=[themed]", "device=cpu", f"out={tmp_path / 'out'}"]
+    asked = ["episodes=4", "num_envs=8", "looks=[themed]", "device=cpu", f"out={tmp_path / 'out'}"]
     outcome = call(evaluate, both, *asked)
     assert (outcome.status, outcome.err) == (0, "")
     records = list(Run(tmp_path / "out").records())
     assert {(record.method, record.steps) for record in records} == {("erm-ensemble2", 256)}
     teacher = load_teacher([str(run) for run in runs], "leaper", device="cpu")
     settings = read_settings(Run(runs[0]).config_path, TrainSettings, "rl")
-    played = play_part(teacher, settings.env, settings.env.parts(["themed"])[0], 8, 0)
+    played = play_part(teacher, settings.env, settings.env.parts(["themed"])[0], 4, 0)
     shown = next(record for record in records if record.seen and record.metric == "return")
     assert shown.value == played.returns.mean()
     assert call(evaluate, "run=[]", *asked).status == 2

@@ -128,7 +128,7 @@ def test_records_say_what_was_measured(student: Run, split: str) -> None:
     for row in found:
         assert (row.task, row.method, row.seed, row.network) == ("rl", "kddg_sdd", 0, "small")
         assert (row.source, row.target, row.selection) == ([THEMED], THEMED, "last")
-        assert (row.n, row.steps) == (8, 256)
+        assert (row.n, row.steps) == (4, 256)
         assert row.seconds > 0
         assert row.versions["stable-baselines3"] and row.versions["procgen-mirror"]
         identity = student.identity()
@@ -146,7 +146,7 @@ def test_items_hold_every_test_episode(student: Run) -> None:
     means = {(row.domain, row.seen): row.value for row in rows(student, "test") if row.metric == "return"}
     for where in parts:
         returns, levels, images = (items[item_key(name, *where)] for name in ("return", "level", "image"))
-        assert returns.shape == levels.shape == (8,)
+        assert returns.shape == levels.shape == (4,)
         assert returns.dtype == np.float64 and levels.dtype == np.int64
         # Leaper pays 10 for the goal: rewards are as the game gives them, not as training sees them.
         assert set(returns) <= {0.0, 10.0}
@@ -186,6 +186,7 @@ def test_the_filter_acts_with_the_settings_as_they_are(
             "seed=1",
             "total_timesteps=1024",
             "evaluation.looks=[]",
+            "evaluation.episodes=1",
         ]
         assert call(train, *tiny, *arguments, f"run_dir={tmp_path / name}").status == 0
         runs[name] = Run(tmp_path / name)
@@ -257,7 +258,7 @@ def test_the_learning_curve_does_not_change_training(teacher: Run, runs: Path, c
 
 
 def test_evaluation_repeats_the_tests_of_training(student: Run, runs: Path, call: Call) -> None:
-    arguments = [f"run={student.path}", "episodes=8", "num_envs=8", "looks=[themed,generated]", "device=cpu"]
+    arguments = [f"run={student.path}", "episodes=4", "num_envs=8", "looks=[themed,generated]", "device=cpu"]
     outcome = call(evaluate, *arguments, f"out={runs / 'judged'}")
     assert (outcome.status, outcome.err) == (0, "")
     judged = Run(runs / "judged")
