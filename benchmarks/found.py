@@ -19,6 +19,7 @@ STRONG = {
     "microcolonies": "bacteria",
     "looks": "game frames",
 }
+STUDENTS = {"students_10": "CoinRun, a tenth of the teacher's steps"}
 
 
 class Found(NamedTuple):
@@ -47,13 +48,14 @@ def found(method: str) -> list[Found]:
         *_digits(method),
         *(one for name, about in STRONG.items() for one in _strong(method, name, about)),
         *_compared(method, "core", "segmentation, small budget", lambda row: row["target"] == "*", lambda _: False),
-        *_compared(method, "policies", "CoinRun", lambda _: True, lambda weights: weights == "averaged"),
+        *_compared(method, "policies", "CoinRun, an equal teacher", lambda _: True, lambda _: False),
+        *(one for name, about in STUDENTS.items() for one in _students(method, name, about)),
     ]
 
 
 def seeds(about: str) -> int:
-    """How many seeds there are of a grid in ``STRONG``."""
-    name = next(name for name, own in STRONG.items() if own == about)
+    """How many seeds there are of a grid in ``STRONG`` or ``STUDENTS``."""
+    name = next(name for name, own in (STRONG | STUDENTS).items() if own == about)
     return len({row["seed"] for row in rows_of(name) if row["method"] == "erm"})
 
 
@@ -74,6 +76,12 @@ def _strong(method: str, name: str, about: str) -> Iterator[Found]:
         return
     first = strong.headline(rows_of(name)) if strong.on_all_targets(name) else None
     yield from _compared(method, name, about, lambda row: row["target"] == "*", lambda weights: weights == first)
+
+
+def _students(method: str, name: str, about: str) -> Iterator[Found]:
+    if (RESULTS / f"{name}.csv").exists():
+        first = strong.headline(rows_of(name))
+        yield from _compared(method, name, about, lambda _: True, lambda weights: weights == first)
 
 
 def _compared(

@@ -24,7 +24,7 @@ from benchmarks.augkd import table as augkd
 from benchmarks.effect.committed import chance
 from benchmarks.effect.comparison import AVERAGED, percent
 from benchmarks.effect.grid import nothing_found
-from benchmarks.found import STRONG, found, seeds
+from benchmarks.found import STRONG, STUDENTS, found, seeds
 from benchmarks.speed import machine
 from benchmarks.speed.run import rows
 from common.evaluation.statistics import paired_interval
@@ -42,7 +42,7 @@ ABOUTS = {
     "nuclei": "nuclei, unseen stain",
     "nuclei, masks of one domain": "nuclei, masks of one domain of three",
     "bacteria": "generated bacteria, unseen imaging",
-    "CoinRun": "CoinRun, 3 seeds",
+    "CoinRun, a tenth of the teacher's steps": "CoinRun, a tenth of the teacher's steps",
 }
 # Name of the grids, how a user writes it, and what it adds.
 TOLD = (
@@ -151,7 +151,7 @@ def methods() -> str:
 
 
 def _seeds(about: str) -> str:
-    if about not in STRONG.values():
+    if about not in (STRONG | STUDENTS).values():
         return ""
     count = seeds(about)
     return f", {count} seed{'s' if count > 1 else ''}"

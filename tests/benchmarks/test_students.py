@@ -1,13 +1,17 @@
-"""The table of students beside their teachers and chance, from cells made up for it."""
+"""The table of students beside their teachers and chance, from cells made up for it, and what their differences are."""
 
 import csv
 import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from benchmarks.effect import students
+from benchmarks.effect import grid, keeping, students
+from benchmarks.effect.cells import Cell
+from benchmarks.effect.grids import GRIDS
+from common.report.analysis import analyse
 
 THEMED, GENERATED = "coinrun/themed", "coinrun/generated"
 
@@ -52,3 +56,22 @@ def test_students_are_a_part_of_what_their_teacher_earns_above_chance(
     assert any("200,000 steps" in line and "Teachers: 2,000,000 steps." in line for line in lines)
     # Plain training is better with its last weights on validation levels: they come first.
     assert next(line for line in lines if line.startswith("coinrun, ")).startswith("coinrun, last weights (plain")
+
+
+def test_differences_are_of_the_mean_over_all_that_is_unseen(tmp_path: Path) -> None:
+    """On the committed runs: a row's score is the mean over levels in either look, its difference that of both."""
+    keeping.unpack(grid.archive("students_10", "coinrun"), tmp_path)
+    runs = [grid.folder(tmp_path, GRIDS["students_10"], Cell("coinrun", name, 0)) for name in ("erm", "kd")]
+    analysis = analyse(runs, resamples=200)
+    (levels,), (both,) = analysis.tables, students.on_all_unseen(analysis).tables
+    parts = {(domain.name, domain.seen): domain for domain in levels.setting.domains}
+    assert [domain.name for domain in both.setting.unseen] == [THEMED, GENERATED]
+    for one, other in zip(levels.rows, both.rows, strict=True):
+        scores = [levels.domains[one.label][parts[name, False]][0] for name in (THEMED, GENERATED)]
+        assert (one.unseen, other.unseen) == (pytest.approx(scores[0]), pytest.approx(np.mean(scores)))
+        assert (one.label, one.seen) == (other.label, other.seen)
+    found = {row.label: row for row in both.rows}
+    plain, kd = found["erm"], found["kd"]
+    assert kd.difference is not None and kd.difference.interval is not None
+    assert kd.difference.value == pytest.approx(kd.unseen - plain.unseen)
+    assert kd.difference.interval.low < kd.difference.value < kd.difference.interval.high
