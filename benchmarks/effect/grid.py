@@ -17,7 +17,7 @@ import os
 import sys
 import time
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -29,12 +29,13 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
-from benchmarks.effect import keeping
+from benchmarks.effect import keeping, measured
 from benchmarks.effect.cells import Cell, Grid
 from benchmarks.effect.committed import RESULTS, rows_in
 from benchmarks.effect.grids import AVERAGING, GRIDS
 from benchmarks.effect.images import STAINS, make, placed
 from benchmarks.effect.students import on_all_unseen
+from benchmarks.programs import call
 from benchmarks.speed import machine
 from common.runs.folder import Run
 from common.runs.items import split_key
@@ -95,16 +96,13 @@ def archive(name: str, target: str) -> Path:
     return RESULTS / name / f"{target}.tar.xz"
 
 
-def missing(
-    grid: Grid, runs: Path, targets: Sequence[str], methods: Sequence[str], seeds: int
-) -> tuple[list[Cell], list[Cell]]:
-    """Cells that are not finished: teachers that students of the second list ask, and these; of the first seeds."""
+def missing(grid: Grid, runs: Path, wanted: Sequence[Cell]) -> tuple[list[Cell], list[Cell]]:
+    """Cells that are not finished: teachers that students of the second list ask, and these."""
 
     def unfinished(cells: Sequence[Cell]) -> list[Cell]:
         return [cell for cell in cells if not Run(folder(runs, grid, cell)).finished]
 
-    asked_for = (one for one in grid.cells() if one.target in targets and one.method in methods and one.seed < seeds)
-    students = unfinished(list(asked_for))
+    students = unfinished(wanted)
     asked = {(cell.target, name) for cell in students for name in grid.teachers_of(cell.method)}
     return unfinished([cell for cell in grid.teacher_cells() if (cell.target, cell.method) in asked]), students
 
@@ -128,6 +126,17 @@ def run_missing(
                 raise
 
 
+def measure_missing(console: Console, grid: Grid, runs: Path, processes: int, cells: Sequence[Cell]) -> None:
+    """Have the program of a grid measure finished cells that have their weights, as far as it is not done."""
+    finished = [run for cell in cells if (run := Run(folder(runs, grid, cell))).finished]
+    waiting = [run.path for run in finished if run.checkpoints.exists() and not measured.numbers(run)]
+    with ThreadPoolExecutor(processes) as pool:
+        given = ("weights=last", *measured.MEASURES)
+        jobs = [pool.submit(call, f"{grid.program}-evaluate", f"run={path}", *given) for path in waiting]
+        for job in track(as_completed(jobs), "measured", total=len(jobs), console=console):
+            job.result()
+
+
 def row(grid: Grid, cell: Cell, runs: Path) -> dict[str, Any]:
     """What a finished cell scored: ``scores[weights][validation | seen | unseen][domain]``, and the share filtered."""
     records = Run(folder(runs, grid, cell)).records()
@@ -140,7 +149,9 @@ def row(grid: Grid, cell: Cell, runs: Path) -> dict[str, Any]:
         scores.setdefault(record.selection, {}).setdefault(part, {})[record.domain] = round(record.value, 6)
     last = records[-1]
     found = {**cell._asdict(), "steps": last.steps, "seconds": round(last.seconds, 1), "scores": scores}
-    return found | ({"filtered": round(float(np.mean(filtered)), 4)} if filtered else {})
+    found |= {"filtered": round(float(np.mean(filtered)), 4)} if filtered else {}
+    beside = measured.numbers(Run(folder(runs, grid, cell)))
+    return found | ({"measured": beside} if beside else {})
 
 
 def nothing_found(run: Run) -> float:
@@ -202,6 +213,7 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", help="train these only (default: all)")
     parser.add_argument("--seeds", type=int, help="train so many only (default: all)")
     parser.add_argument("--collect", action="store_true", help="train nothing")
+    parser.add_argument("--measure", action="store_true", help="train nothing; measure what is finished, last weights")
     options = parser.parse_args()
     runs, grid = options.runs.resolve(), GRIDS[options.grid]
     for given, known, what in ((options.targets, grid.targets, "targets"), (options.methods, grid.methods, "methods")):
@@ -209,14 +221,17 @@ def main() -> None:
             parser.error(f"--{what}: {', '.join(sorted(unknown))}; there are {', '.join(known)}")
     for target in grid.targets:
         keeping.unpack(archive(options.grid, target), runs)
-    if not options.collect:
-        targets = options.targets or list(grid.targets)
+    targets, methods = options.targets or list(grid.targets), options.methods or list(grid.methods)
+    seeds = options.seeds or grid.seeds
+    asked = [cell for cell in grid.cells() if cell.target in targets and cell.method in methods and cell.seed < seeds]
+    if options.measure:
+        measure_missing(Console(), grid, runs, options.processes, asked)
+    elif not options.collect:
         if options.data is None and any("data.root=" in one for target in targets for one in grid.given(target)):
             parser.error("--data is missing: the folder of images")
         data = None if options.data is None else options.data.resolve()
         started = time.perf_counter()
-        cells = missing(grid, runs, targets, options.methods or list(grid.methods), options.seeds or grid.seeds)
-        run_missing(Console(), options.grid, runs, data, options.processes, cells)
+        run_missing(Console(), options.grid, runs, data, options.processes, missing(grid, runs, asked))
         print(f"{time.perf_counter() - started:.0f} s")
     collect(options.grid, runs)
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.effect import measured
 from benchmarks.effect.committed import RESULTS, budget, description, rows_of
 from benchmarks.effect.comparison import WEIGHTS, difference, judged, percent
 from benchmarks.effect.grids import GRIDS
@@ -55,7 +56,7 @@ def section(name: str) -> list[str]:
     for weights, why in headline_first(rows, "source validation"):
         lines += ["", f"{weights.capitalize()} weights, less those of plain training{why}:", ""]
         lines += differences(name, weights, rows)
-    return [*lines, ""]
+    return [*lines, *measured.section(name, rows), ""]
 
 
 def conditions(name: str, rows: Sequence[Mapping[str, Any]]) -> str:

@@ -89,7 +89,7 @@ def test_a_grid_runs_resumes_and_is_collected(
     wanted = max(counts) / counts.sum() / sum(counts > 0)
     assert described["nothing found"]["generated"] == pytest.approx(wanted, abs=1e-4)
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("record.jsonl")}
-    missing = benchmark.missing(tiny, tmp_path, ["generated"], ["erm", "kd"], 1)
+    missing = benchmark.missing(tiny, tmp_path, tiny.cells())
     benchmark.run_missing(benchmark.Console(quiet=True), "core", tmp_path, None, 1, missing)
     assert missing == ([], [])
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("record.jsonl")} == before
@@ -98,7 +98,7 @@ def test_a_grid_runs_resumes_and_is_collected(
     elsewhere = tmp_path / "elsewhere"
     unpacked = keeping.unpack(benchmark.archive("core", "generated"), elsewhere)
     assert {path.name for path in unpacked} == {"erm-0", "kd-0"}
-    assert benchmark.missing(tiny, elsewhere, ["generated"], ["erm", "kd"], 1) == ([], [])
+    assert benchmark.missing(tiny, elsewhere, tiny.cells()) == ([], [])
     benchmark.collect("core", elsewhere)
     assert (tmp_path / "results" / "core_averaged.csv").read_text() == compared
     assert [json.loads(line) for line in (tmp_path / "results" / "core.jsonl").read_text().splitlines()] == rows
@@ -107,11 +107,12 @@ def test_a_grid_runs_resumes_and_is_collected(
 
 def test_teachers_are_trained_for_those_who_ask_them(tmp_path: Path) -> None:
     grid = GRIDS["nuclei_invert"]
-    teachers, students = benchmark.missing(grid, tmp_path, ["fluorescence"], ["erm", "kd"], 5)
+    asked = [cell for cell in grid.cells() if cell.target == "fluorescence" and cell.method in ("erm", "kd")]
+    teachers, students = benchmark.missing(grid, tmp_path, asked)
     assert teachers == [Cell("fluorescence", "large-0", TEACHER_SEED)]
-    assert len(students) == 10 and {cell.method for cell in students} == {"erm", "kd"}
-    assert benchmark.missing(grid, tmp_path, ["fluorescence"], ["erm"], 5)[0] == []
-    assert len(benchmark.missing(grid, tmp_path, list(grid.targets), list(grid.methods), 1)[0]) == 28
+    assert students == asked and len(asked) == 10
+    assert benchmark.missing(grid, tmp_path, [cell for cell in asked if cell.method == "erm"])[0] == []
+    assert len(benchmark.missing(grid, tmp_path, grid.cells())[0]) == 28
 
 
 def test_students_have_the_settings_of_experiment_cpu() -> None:
