@@ -35,7 +35,7 @@ from benchmarks.effect.committed import RESULTS, rows_in
 from benchmarks.effect.grids import AVERAGING, GRIDS
 from benchmarks.effect.images import STAINS, make, placed
 from benchmarks.effect.students import on_all_unseen
-from benchmarks.programs import call
+from benchmarks.programs import call, configured
 from benchmarks.speed import machine
 from common.runs.folder import Run
 from common.runs.items import split_key
@@ -69,7 +69,6 @@ def run_cell(name: str, cell: Cell, runs: Path, data: Path | None) -> None:
     """Train and test one cell in this process."""
     from omegaconf import OmegaConf
 
-    from benchmarks.programs import configured
     from common.configuration import check_settings
 
     grid = GRIDS[name]
