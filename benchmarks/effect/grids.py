@@ -20,6 +20,7 @@ second run. Grids:
   is trained on;
 - ``students_10``, ``students_25``: every way to distil a policy with so many per cent of its teachers' steps, on what
   the pilot found. They share a folder and its teachers;
+- ``students_wide``: of a teacher that was trained on fifty times as many levels, and on none of the student's;
 - ``recipe``: settings of ``experiment=recipe`` for segmentation, whose teacher is larger and pretrained. Its preset of
   augmentation is declared, not chosen: source validation cannot see what it is for. A folder of its own, too.
 """
@@ -150,6 +151,7 @@ _WAYS = {
     "mixed_states": ("method=policy_distillation", "driver=mixed"),
     "kd_ensemble": ("method=kd",),
 }
+_FROM_WIDE = ("kd", "kddg", "own_states", "mixed_states")
 
 
 def _students(steps: int, methods: Mapping[str, Sequence[str]]) -> Grid:
@@ -282,6 +284,12 @@ GRIDS: Mapping[str, Grid] = {
     ),
     "students_10": _students(200_000, _WAYS),
     "students_25": _students(500_000, {name: _WAYS[name] for name in ("erm", "kd", "kd_ensemble", "ppd")}),
+    # In the folder of students_10, whose plain training it is compared with: other rows have other names.
+    "students_wide": dataclasses.replace(
+        _students(200_000, {"erm": _WAYS["erm"]} | {f"{name}_wide": _WAYS[name] for name in _FROM_WIDE}),
+        teachers={"wide": TeacherOf(("total_timesteps=2000000", "env.start_level=400", "env.num_levels=10000"))},
+        asked={f"{name}_wide": ("wide",) for name in _FROM_WIDE},
+    ),
     "buffers": Grid(
         "kdseg",
         _TWO_STAINS_AND_A_LOOK,

@@ -17,6 +17,7 @@ from common.report.estimates import resample
 TITLES = {
     "students_10": "Policies of a tenth of their teachers' steps (normalised return)",
     "students_25": "Policies of a quarter of their teachers' steps (normalised return)",
+    "students_wide": "Policies of a teacher that was trained on 10,000 other levels (normalised return)",
 }
 Scores = dict[tuple[str, str], float]
 """Part (``seen``, ``unseen``) and domain → score."""
