@@ -35,6 +35,10 @@ from kdrl.settings import TrainSettings
 
 FRAMES = 512
 """Frames of a part that scores and features are taken of."""
+KEPT = 64 * FRAMES
+"""Frames, 400 MB, that they are drawn from; more episodes give no more."""
+AT_ONCE = 1024
+"""Episodes side by side, where each needs an environment of its own."""
 WIDTH = 255.0
 """Of a frame's range."""
 
@@ -149,10 +153,15 @@ class PolicySubject(Subject):
         place = (env.game, part.variant, part.seen)
         if place not in self._frames:
             watched: list[NDArray[np.uint8]] = []
+            every = 4  # neighbours are nearly the same
 
             def see(observations: NDArray[np.uint8], environments: NDArray[np.intp], step: int) -> Tensor:
-                if step % 4 == 0:  # neighbours are nearly the same
+                nonlocal every
+                if step % every == 0:
                     watched.append(observations.copy())
+                if sum(map(len, watched)) > KEPT:
+                    del watched[1::2]
+                    every *= 2
                 return torch.from_numpy(observations)
 
             play_part(self.policy, env, part, self.most, self.seed, see)
@@ -186,7 +195,8 @@ class PolicySubject(Subject):
 
     def _watched(self, part: Part) -> dict[str, float]:
         """Rank correlation of an episode's return with how sure the policy was in it, on average."""
-        sure, count = np.zeros(self.most), np.zeros(self.most)
+        episodes = min(self.most, AT_ONCE)
+        sure, count = np.zeros(episodes), np.zeros(episodes)
 
         def see(observations: NDArray[np.uint8], environments: NDArray[np.intp], step: int) -> Tensor:
             frames = torch.as_tensor(observations, device=self.device)
@@ -196,8 +206,8 @@ class PolicySubject(Subject):
             return frames
 
         # One environment an episode, so that each frame's episode is known.
-        env = dataclasses.replace(self.env, num_envs=self.most)
-        played = play_part(self.policy, env, part, self.most, self.seed, see)
+        env = dataclasses.replace(self.env, num_envs=episodes)
+        played = play_part(self.policy, env, part, episodes, self.seed, see)
         confidence = (sure / count)[played.environments]
         if np.ptp(played.returns) == 0 or np.ptp(confidence) == 0:
             return {}

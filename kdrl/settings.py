@@ -105,7 +105,6 @@ class EvaluateSettings(JudgeSettings):
     episodes: Count
     looks: list[Annotated[str, one_of(LOOKS, "looks")]]
     num_envs: Annotated[int, Range(1, 4096)]
-    most: Annotated[int, Range(1, 4096)]  # an environment each, where an episode's frames must be known
     seed: Seed
     modules: list[str]
 

@@ -60,7 +60,7 @@ class Tool(NamedTuple):
 
 
 REPORT_OPTIONS = ("--out", "--reference", "--resamples", "--nothing")
-LONG = ("episodes", "steps", "restarts", "resamples")
+LONG = ("episodes", "most", "steps", "restarts", "resamples")
 """What may be asked for in any number, and then takes as long as it takes: no number beyond a hundred is tried."""
 
 
