@@ -159,9 +159,9 @@ class PolicySubject(Subject):
                 nonlocal every
                 if step % every == 0:
                     watched.append(observations.copy())
-                if sum(map(len, watched)) > KEPT:
-                    del watched[1::2]
-                    every *= 2
+                    if sum(map(len, watched)) > KEPT:
+                        del watched[1::2]
+                        every *= 2
                 return torch.from_numpy(observations)
 
             play_part(self.policy, env, part, self.most, self.seed, see)

@@ -138,7 +138,8 @@ def measure_missing(console: Console, grid: Grid, runs: Path, processes: int, ce
 
 def row(grid: Grid, cell: Cell, runs: Path) -> dict[str, Any]:
     """What a finished cell scored: ``scores[weights][validation | seen | unseen][domain]``, and the share filtered."""
-    records = Run(folder(runs, grid, cell)).records()
+    run = Run(folder(runs, grid, cell))
+    records = run.records()
     filtered = [record.value for record in records if record.metric.endswith("/fraction_filtered")]
     scores: dict[str, dict[str, dict[str, float]]] = {}
     for record in records:
@@ -149,7 +150,7 @@ def row(grid: Grid, cell: Cell, runs: Path) -> dict[str, Any]:
     last = records[-1]
     found = {**cell._asdict(), "steps": last.steps, "seconds": round(last.seconds, 1), "scores": scores}
     found |= {"filtered": round(float(np.mean(filtered)), 4)} if filtered else {}
-    beside = measured.numbers(Run(folder(runs, grid, cell)))
+    beside = measured.numbers(run)
     return found | ({"measured": beside} if beside else {})
 
 
