@@ -1,7 +1,8 @@
 """A run's policy to look at, on levels it has seen and on others: kdrl-play."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 import gymnasium
@@ -22,7 +23,7 @@ from kdrl.networks import PolicyLogits
 from kdrl.restore import import_named, load_network
 from kdrl.settings import PlaySettings
 
-Frames = Sequence[NDArray[np.uint8]]
+Frames = Iterable[NDArray[np.uint8]]
 
 
 def film(settings: PlaySettings) -> None:
@@ -46,18 +47,13 @@ def film(settings: PlaySettings) -> None:
             played = moments(network, trained.env, part, settings.episodes, settings.seed, settings.greedy)
             films.append((heading, played))
     console = Console()
-    shown = track(
-        side_by_side(films, trained.env.action_names(), settings.most),
-        "playing",
-        total=settings.most,
-        console=console,
-        transient=True,
-    )
+    frames = side_by_side(films, trained.env.action_names(), settings.most)
     try:
-        frames = list(shown)
+        first = next(frames)
     except gymnasium.error.Error as error:  # a library that draws it may be missing
         raise InputError(f"{trained.env.game} cannot be drawn ({' '.join(str(error).split())})") from error
-    write_atomically(out, partial(write, frames=frames, rate=settings.rate))
+    shown = track(chain([first], frames), "playing", total=settings.most, console=console, transient=True)
+    write_atomically(out, partial(write, frames=shown, rate=settings.rate))
     console.print(f"written: {out}", markup=False, highlight=False, soft_wrap=True)
 
 
@@ -79,13 +75,15 @@ def _animation(path: Path, frames: Frames, rate: int) -> None:
 
 
 def _mp4(path: Path, frames: Frames, rate: int) -> None:
+    """A frame is written when it is played: a long film takes no memory."""
     import av
 
     with av.open(str(path), "w") as container:
         stream = container.add_stream("h264", rate=rate)
-        stream.height, stream.width = frames[0].shape[:2]
-        stream.pix_fmt = "yuv420p"
-        for frame in frames:
+        for number, frame in enumerate(frames):
+            if number == 0:
+                stream.height, stream.width = frame.shape[:2]
+                stream.pix_fmt = "yuv420p"
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
         container.mux(stream.encode())
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import gc
 import io
 import os
 import sys
@@ -17,6 +18,16 @@ from tests.nuclei import corners_of_nuclei
 
 matplotlib.use("Agg")
 torch.set_num_threads(1)
+
+
+def pytest_collection_finish() -> None:
+    """What the imports made stays to the end: nobody looks for garbage in it again and again."""
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_sessionfinish() -> None:
+    gc.unfreeze()
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,7 @@ from kdseg.settings import TrainSettings as SegmentationSettings
 from kdseg.train import SegmentationTraining
 from tests.odd_settings import fault, keys_of, odd_arguments, tried
 
-COUNT = 40
+COUNT = 25
 POLICY = [
     *("env=starpilot", "env.num_envs=2", "env.threads=0", "total_timesteps=16", "ppo.n_steps=8", "ppo.batch_size=8"),
     *("network.features_dim=8", "evaluation.episodes=1", "evaluation.looks=[themed]", "device=cpu", "run_dir=run"),

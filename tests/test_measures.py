@@ -28,7 +28,7 @@ TRAIN: dict[str, tuple[Callable[[], None], tuple[str, ...]]] = {
         kdrl.train.main,
         (
             *("env=starpilot", "env.num_envs=4", "env.threads=0", "total_timesteps=128", "ppo.n_steps=16"),
-            *("ppo.batch_size=32", "ppo.n_epochs=1", "network.features_dim=16", "evaluation.episodes=4"),
+            *("ppo.batch_size=32", "ppo.n_epochs=1", "network.features_dim=16", "evaluation.episodes=2"),
             *("evaluation.looks=[]", "evaluation.every=0", "device=cpu", "logger=[csv]"),
         ),
     ),
@@ -96,6 +96,10 @@ def measured(case: Case, tmp_path_factory: pytest.TempPathFactory) -> Run:
     return run
 
 
+# What no task has a part in is tried on the quicker one.
+IN_EITHER = pytest.mark.parametrize("case", ["segmentation"], indirect=True)
+
+
 def values(run: Run, condition: str, metric: str) -> dict[tuple[str, bool], float]:
     return {
         (row.domain, row.seen): row.value
@@ -154,6 +158,7 @@ def test_what_is_there_is_not_measured_again(case: Case, measured: Run, monkeypa
     assert measured.measures_path.read_bytes() == before
 
 
+@IN_EITHER
 def test_an_interrupted_evaluation_goes_on(
     case: Case, measured: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -179,6 +184,7 @@ def test_an_interrupted_evaluation_goes_on(
     assert timeless(run.measures()) == timeless(measured.measures())
 
 
+@IN_EITHER
 def test_measures_of_a_new_folder_go_there(case: Case, tmp_path: Path) -> None:
     outcome = case.judge(case.run, f"out={tmp_path / 'out'}", "measures=[analysis]")
     assert (outcome.status, outcome.err) == (0, "")

@@ -2,6 +2,7 @@
 
 import dataclasses
 import errno
+import functools
 import os
 import shutil
 import signal
@@ -47,7 +48,7 @@ PROGRAMS = {
         (
             *("env=starpilot", "env.num_envs=4", "env.threads=0", "total_timesteps=384", "ppo.n_steps=16"),
             *("ppo.batch_size=32", "ppo.n_epochs=2", "network.features_dim=16", "evaluation.episodes=2"),
-            *("evaluation.looks=[themed]", "evaluation.every=128", "evaluation.progress_episodes=2", "device=cpu"),
+            *("evaluation.looks=[]", "evaluation.every=128", "evaluation.progress_episodes=2", "device=cpu"),
             *("checkpoint_every=64", "logger=[csv]"),
         ),
         ("method=kddg_sdd", "driver=mixed", "averaging=swad", "selection=[validated,oracle]"),
@@ -57,7 +58,7 @@ PROGRAMS = {
     "segmentation": Program(
         kdseg.train.main,
         (
-            *("data=nuclei", "data.target=fluorescence", "data.batch_size=4"),
+            *("data=nuclei", "data.target=fluorescence", "data.sources=[purple_on_white]", "data.batch_size=4"),
             *("data.crop_size=32", *SMALL_NETWORK, "trainer.max_steps=9"),
             *("trainer.accelerator=cpu", "+trainer.accumulate_grad_batches=2", "evaluation.every=3"),
             "checkpoint_every=2",
@@ -96,17 +97,26 @@ class Case:
         return outcome
 
 
-@pytest.fixture(scope="module", params=PROGRAMS)
-def case(
-    request: pytest.FixtureRequest, call: Call, small_nuclei: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Case:
-    program, folder = with_data(request.param, small_nuclei), tmp_path_factory.mktemp(request.param)
-    outcome = call(program.main, *program.arguments, "method=erm", "seed=100", f"run_dir={folder / 'teacher'}")
-    assert (outcome.status, outcome.err) == (0, "")
-    case = Case(program, call, Run(folder / "teacher"), Run(folder / "whole"))
-    outcome = case.train(case.whole.path)
-    assert (outcome.status, outcome.err) == (0, "")
-    return case
+@pytest.fixture(scope="module")
+def cases(call: Call, small_nuclei: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Case]:
+    """A task's case, made when it is first asked for."""
+
+    @functools.cache
+    def made(task: str) -> Case:
+        program, folder = with_data(task, small_nuclei), tmp_path_factory.mktemp(task)
+        outcome = call(program.main, *program.arguments, "method=erm", "seed=100", f"run_dir={folder / 'teacher'}")
+        assert (outcome.status, outcome.err) == (0, "")
+        case = Case(program, call, Run(folder / "teacher"), Run(folder / "whole"))
+        outcome = case.train(case.whole.path)
+        assert (outcome.status, outcome.err) == (0, "")
+        return case
+
+    return made
+
+
+@pytest.fixture(params=PROGRAMS)
+def case(request: pytest.FixtureRequest, cases: Callable[[str], Case]) -> Case:
+    return cases(request.param)
 
 
 # What no task has a part in is tried on the quicker one.
@@ -160,10 +170,9 @@ def killed(case: Case, folder: Path, saves: int) -> None:
         shutil.copytree(folder, kept)
 
 
-@pytest.mark.parametrize("saves", [1, 3])
-def test_killed_after_a_checkpoint(case: Case, tmp_path: Path, saves: int) -> None:
+def test_killed_after_a_checkpoint(case: Case, tmp_path: Path) -> None:
     run = Run(tmp_path / "run")
-    killed(case, run.path, saves)
+    killed(case, run.path, 3)
     status = run.status()
     assert status is not None and status.stage == "training" and 0 < status.steps < status.of == case.program.steps
     # Whatever was recorded after the checkpoint is recorded once.
@@ -185,7 +194,9 @@ def test_killed_again_and_again_and_before_the_first_checkpoint(case: Case, tmp_
 
 
 @pytest.mark.parametrize(
-    ("number", "status", "where"), [(signal.SIGINT, 130, "remember"), (signal.SIGTERM, 143, "record")]
+    ("case", "number", "status", "where"),
+    [("policies", signal.SIGINT, 130, "remember"), ("segmentation", signal.SIGTERM, 143, "record")],
+    indirect=["case"],
 )
 def test_a_signal_saves_at_once_and_says_how_to_go_on(
     case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, status: int, where: str
@@ -212,7 +223,7 @@ def test_a_signal_saves_at_once_and_says_how_to_go_on(
     case.finish(run.path)
 
 
-@pytest.mark.parametrize("where", ["measure", "rows"])
+@pytest.mark.parametrize(("case", "where"), [("policies", "measure"), ("segmentation", "rows")], indirect=["case"])
 def test_killed_or_interrupted_while_it_is_tested(
     case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
@@ -248,6 +259,7 @@ def _training(case: Case) -> Any:
     return kind.__new__(kind)
 
 
+@IN_EITHER
 def test_records_that_were_written_before_the_end_came_are_not_written_twice(
     case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -277,6 +289,7 @@ def test_a_damaged_state_is_named_and_the_one_before_it_is_used(case: Case, tmp_
     assert f"{newest} is damaged (its checksum is wrong)" in outcome.out
 
 
+@IN_EITHER
 def test_a_full_disk_is_one_line_and_loses_nothing_that_was_saved(
     case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

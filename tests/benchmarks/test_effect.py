@@ -16,6 +16,7 @@ from common.configuration import check_settings
 from common.runs.folder import Run
 from kdrl import settings as policies
 from kdseg import settings as segmentation
+from tests.nuclei import SMALL_NETWORK
 
 SETTINGS = {"kdseg": segmentation.TrainSettings, "kdrl": policies.TrainSettings}
 
@@ -26,8 +27,8 @@ def test_every_cell_is_a_valid_configuration(name: str, tmp_path: Path) -> None:
     cells = [cell for cell in grid.cells() if cell.seed == 0]
     assert len(grid.cells()) == grid.seeds * len(cells)
     # What a target adds to a line and what a method adds do not meet: every one of either is enough.
-    first = [next(iter(group)) for group in (grid.targets, grid.methods)]
-    for cell in [one for one in [*grid.teacher_cells(), *cells] if one.target == first[0] or one.method == first[1]]:
+    first = [next(iter(group)) for group in (grid.targets, grid.methods, {**grid.teachers, "": None})]
+    for cell in [one for one in [*grid.teacher_cells(), *cells] if one.target == first[0] or one.method in first]:
         config = configured(grid.program, *benchmark.overrides(grid, cell, tmp_path, tmp_path))
         values = OmegaConf.to_container(config, resolve=True)
         settings = check_settings(values, SETTINGS[grid.program])
@@ -61,6 +62,7 @@ def test_a_grid_runs_resumes_and_is_collected(
             "trainer.max_steps=2",
             "+trainer.enable_progress_bar=false",
             "evaluation.every=0",
+            *SMALL_NETWORK,
             "data.train_frames=32",
             "data.validation_frames=16",
             "data.test_frames=16",

@@ -54,7 +54,8 @@ def test_segmentation() -> None:
     check(result["channels_last_gain"])
 
 
-def test_augmentation() -> None:
+def test_augmentation(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(augmentation, "CROP", 32)
     found = augmentation.measure(**run.QUICK["augmentation"])
     assert set(found["ratios"]) == set(augmentation.AUGMENTED)
     assert found["loading"]["value"] < 1
@@ -72,7 +73,9 @@ def test_growth() -> None:
 
 
 def test_profile() -> None:
-    (found,) = profile.measure(steps=2, names=("exact",)).values()
+    chosen = ppo.settings("kddg_sdd", environments=8, steps=8)
+    found = profile.turn(ppo.Player(ppo.make("exact", chosen, None)))
+    assert found.pop("processor") == found["seconds"]
     assert found["convolution, backward"] > 0 and found["copies and conversions"] > 0
     assert sum(value for kind, value in found.items() if kind != "seconds") < 2 * found["seconds"]
 

@@ -16,6 +16,7 @@ from common.report.results import collect
 from common.runs.folder import Run
 from kdrl.train import main as train_policy
 from kdseg.train import main as train_network
+from tests.nuclei import SMALL_NETWORK
 
 Call = Callable[..., Any]
 
@@ -86,12 +87,12 @@ def test_the_program_says_what_is_missing(call: Call, tmp_path: Path) -> None:
 
 POLICY = [
     *("kdrl-train", "method=kd", "env=starpilot", "env.num_envs=8", "env.threads=0", "total_timesteps=128"),
-    *("ppo.n_steps=16", "ppo.batch_size=64", "evaluation.episodes=8", "evaluation.looks=[themed]", "device=cpu"),
+    *("ppo.n_steps=16", "ppo.batch_size=64", "evaluation.episodes=2", "evaluation.looks=[]", "device=cpu"),
     *("evaluation.every=0", "network.features_dim=16", "logger=[csv]"),
 ]
 NETWORK = [
     *("kdseg-train", "method=kd", "data=nuclei", "data.root=tests/data/nuclei", "data.target=purple_on_white"),
-    *("data.batch_size=2", "trainer.max_steps=2", "evaluation.every=0"),
+    *("data.batch_size=2", "trainer.max_steps=2", "evaluation.every=0", "data.crop_size=32", *SMALL_NETWORK),
 ]
 
 

@@ -22,6 +22,7 @@ from kdrl.settings import TrainSettings as PolicySettings
 from kdrl.train import main as train_policy
 from kdseg.settings import TrainSettings as SegmentationSettings
 from kdseg.train import main as train_network
+from tests.nuclei import SMALL_NETWORK
 
 Call = Callable[..., Any]
 GIVEN = ["experiment=recipe", "data.root=/d", "network=unet_small", "+trainer.devices=1", "plan.out=out"]
@@ -91,7 +92,7 @@ def test_experiments_of_both_tasks_compose_for_both(experiment: str, program: st
 
 POLICY = [
     *("env=starpilot", "env.num_envs=8", "env.threads=0", "total_timesteps=128", "ppo.n_steps=16", "ppo.batch_size=64"),
-    *("evaluation.episodes=8", "evaluation.looks=[themed]", "evaluation.every=0", "device=cpu", "logger=[csv]"),
+    *("evaluation.episodes=2", "evaluation.looks=[]", "evaluation.every=0", "device=cpu", "logger=[csv]"),
     *("network.features_dim=16", "~plan.teachers.long-1", "plan.teachers.long-0=['method=erm']"),
 ]
 NETWORK = [
@@ -107,8 +108,8 @@ NETWORK = [
         (train_network, ["experiment=recipe", *NETWORK], ["large-0", "large-1"]),
         (
             train_network,
-            ["experiment=complementary", *NETWORK],
-            ["without-grey_brightfield", "without-purple_on_purple", "without-purple_on_white"],
+            ["experiment=complementary", *NETWORK, *SMALL_NETWORK, "data.sources=[grey_brightfield,purple_on_white]"],
+            ["without-grey_brightfield", "without-purple_on_white"],
         ),
     ],
     ids=["policies", "segmentation", "complementary"],

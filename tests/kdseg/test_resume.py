@@ -36,7 +36,7 @@ STANDING = ("erm", "kddg_sdd", "augkd", "cross_fitted", "iter")
 SERVED = [name for name in METHODS if name not in REFUSED["segmentation"] and (name in STANDING or keeps_state(name))]
 AVERAGERS = sorted(path.stem for path in (config_directory() / "averaging").glob("*.yaml") if path.stem != "none")
 # Nine images in batches of four: a pass is three steps long, and the state is that in the middle of the second.
-STEPS, SAVED = 8, 4
+STEPS, SAVED = 6, 4
 
 
 def settings(tmp_path: Path, data: Path, *overrides: str) -> TrainSettings:

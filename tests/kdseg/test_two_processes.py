@@ -40,30 +40,32 @@ def unevenly_labelled(small_nuclei: Path, tmp_path_factory: pytest.TempPathFacto
     return root
 
 
-def trained(count: int, method: str, root: Path, out: Path) -> Any:
-    if count == 1:
-        two_processes.main("1", method, str(root), str(out))
-        return torch.load(out, weights_only=False)
-    command = [sys.executable, "-m", "tests.kdseg.two_processes", str(count), method, str(root), str(out)]
-    done = subprocess.run(command, env=ENVIRONMENT, cwd=REPOSITORY, capture_output=True, text=True, timeout=120)
+@pytest.fixture(scope="module")
+def together(unevenly_labelled: Path, small_nuclei: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What two processes trained, method by method."""
+    out = tmp_path_factory.mktemp("together")
+    # DLB's loss is a mean over the pixels of the batch before, which is another share of them.
+    asked = ["kddg", str(unevenly_labelled), "dlb", str(small_nuclei)]
+    command = [sys.executable, "-m", "tests.kdseg.two_processes", "2", str(out), *asked]
+    done = subprocess.run(command, env=ENVIRONMENT, cwd=REPOSITORY, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr[-3000:]
-    return torch.load(out, weights_only=False)
+    return out
 
 
 @pytest.mark.parametrize("method", ["kddg", "dlb"])
 def test_two_processes_are_as_good_as_one(
-    method: str, unevenly_labelled: Path, small_nuclei: Path, tmp_path: Path
+    method: str, together: Path, unevenly_labelled: Path, small_nuclei: Path, tmp_path: Path
 ) -> None:
-    # DLB's loss is a mean over the pixels of the batch before, which is another share of them.
     root = small_nuclei if method == "dlb" else unevenly_labelled
-    alone, confusions, [drawn] = trained(1, method, root, tmp_path / "one")
-    together, same_confusions, shares = trained(2, method, root, tmp_path / "two")
+    two_processes.main("1", str(tmp_path), method, str(root))
+    alone, confusions, [drawn] = torch.load(tmp_path / method, weights_only=False)
+    shared, same_confusions, shares = torch.load(together / method, weights_only=False)
     assert [first + second for first, second in zip(*shares, strict=True)] == drawn
     assert len(drawn) == 6 and all(len(batch) == 4 for batch in drawn)
-    assert alone.keys() == together.keys() and any("averaging" in name for name in alone)
+    assert alone.keys() == shared.keys() and any("averaging" in name for name in alone)
     for name, value in alone.items():
         torch.testing.assert_close(
-            together[name], value, rtol=1e-4, atol=2e-5, msg=lambda text, name=name: f"{name}: {text}"
+            shared[name], value, rtol=1e-4, atol=2e-5, msg=lambda text, name=name: f"{name}: {text}"
         )
     assert confusions.keys() == same_confusions.keys() and len(confusions) == 6
     for number, confusion in confusions.items():
@@ -71,44 +73,36 @@ def test_two_processes_are_as_good_as_one(
         assert (confusion - same_confusions[number]).abs().sum() <= 0.002 * confusion.sum()
 
 
-def test_the_program_trains_on_two_devices_and_one_of_them_speaks(small_nuclei: Path, tmp_path: Path) -> None:
-    command = [
-        *(sys.executable, "-m", "kdseg.train", "data=nuclei", f"data.root={small_nuclei}", "data.target=fluorescence"),
-        *("data.batch_size=4", "data.crop_size=32", *SMALL_NETWORK, "trainer.max_steps=4"),
-        *("trainer.accelerator=cpu", "trainer.devices=2", "evaluation.every=2", "averaging=wakd", "method=sd_dropout"),
-        f"run_dir={tmp_path / 'run'}",
-    ]
-    done = subprocess.run(command, env=ENVIRONMENT, cwd=tmp_path, capture_output=True, text=True, timeout=180)
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stdout.count("training sd_dropout into") == done.stdout.count("trained 4 steps") == 1
-    assert done.stderr.strip() == ""
-    run = Run(tmp_path / "run")
-    assert run.finished and json.loads(run.status_path.read_text())["steps"] == 4
-    curve = [record for record in run.records() if record.split == "progress" and record.selection == "last"]
-    curve = [record for record in curve if record.metric == "miou"]
-    assert len(curve) == 8 and len({(record.domain, record.steps) for record in curve}) == 8
-
-
-def test_the_first_of_two_devices_prepares_augkd_alone(
+def test_the_program_trains_on_two_devices_of_which_the_first_speaks_and_prepares(
     call: Callable[..., Any], small_nuclei: Path, tmp_path: Path
 ) -> None:
     shared = (
         *("data=nuclei", f"data.root={small_nuclei}", "data.target=fluorescence", "data.batch_size=4"),
-        *("data.crop_size=32", *SMALL_NETWORK, "trainer.max_steps=2", "evaluation.every=0"),
-        "trainer.accelerator=cpu",
+        *("data.crop_size=32", *SMALL_NETWORK, "trainer.accelerator=cpu"),
     )
+    alone = ("trainer.max_steps=2", "evaluation.every=0", f"run_dir={tmp_path / 'teacher'}")
+    assert call(train, *shared, *alone).status == 0
+    command = [sys.executable, "-m", "kdseg.train", *shared, "trainer.max_steps=4", "evaluation.every=2"]
+    command += ["trainer.devices=2", "averaging=wakd", "method=augkd", f"teacher={tmp_path / 'teacher'}"]
     prepared = ("latent=4", "width=2", "data_free_rounds=2", "anchor_rounds=2", "batch_size=4")
-    assert call(train, *shared, f"run_dir={tmp_path / 'teacher'}").status == 0
-    command = [sys.executable, "-m", "kdseg.train", *shared, "method=augkd", f"teacher={tmp_path / 'teacher'}"]
-    command += ["trainer.devices=2", f"run_dir={tmp_path / 'run'}"]
     command += [f"method.terms.augkd.preparation.{one}" for one in prepared]
-    done = subprocess.run(command, env=ENVIRONMENT, cwd=tmp_path, capture_output=True, text=True, timeout=240)
+    place = tmp_path / "place"
+    place.mkdir()
+    done = subprocess.run(
+        [*command, "run_dir=run"], env=ENVIRONMENT, cwd=place, capture_output=True, text=True, timeout=240
+    )
     assert done.returncode == 0, done.stderr[-3000:]
-    run = Run(tmp_path / "run")
-    assert run.finished
-    metrics = [record.metric for record in run.records() if record.split == "progress"]
-    assert len(metrics) == len(set(metrics)) and "augkd/data_free/seconds" in metrics
+    assert done.stdout.count("training augkd into") == done.stdout.count("trained 4 steps") == 1
     assert done.stdout.count("the teacher's confidence on the student's domain") == 1
+    assert done.stderr.strip() == ""
+    assert [path.name for path in place.iterdir()] == ["run"]
+    run = Run(place / "run")
+    assert run.finished and json.loads(run.status_path.read_text())["steps"] == 4
+    along = [record for record in run.records() if record.split == "progress" and record.selection == "last"]
+    assert "augkd/data_free/seconds" in {record.metric for record in along}
+    places = [(record.metric, record.domain, record.seen, record.steps) for record in along]
+    assert len(places) == len(set(places))
+    assert sum(record.metric == "miou" for record in along) == 8
 
 
 def test_a_batch_that_cannot_be_shared_equally_is_refused() -> None:

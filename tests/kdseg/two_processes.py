@@ -1,4 +1,4 @@
-"""One training, by as many processes as asked: ``python -m tests.kdseg.two_processes COUNT METHOD ROOT OUT``."""
+"""Trainings by as many processes as asked: ``python -m tests.kdseg.two_processes COUNT OUT [METHOD ROOT ...]``."""
 
 import sys
 from pathlib import Path
@@ -46,9 +46,14 @@ class Settings:
         every = 3
 
 
-def main(count: str, method: str, root: str, out: str) -> None:
+def main(count: str, out: str, *asked: str) -> None:
     torch.set_num_threads(1)
     quiet_lightning()
+    for method, root in zip(asked[::2], asked[1::2], strict=True):
+        train(int(count), method, root, Path(out) / method)
+
+
+def train(count: int, method: str, root: str, out: Path) -> None:
     data = FolderData(root, "fluorescence", batch_size=4, crop_size=None, eval_batch_size=2, augmentation=[])
     torch.manual_seed(0)
     teacher = Teacher([Small()])
@@ -60,18 +65,18 @@ def main(count: str, method: str, root: str, out: str) -> None:
         averaging=SWAD(),
     )
     module.make_batches = data.whole_batches
-    arguments = {"max_steps": 6, "devices": int(count), "accelerator": "cpu", "gradient_clip_val": 0.5}
+    arguments = {"max_steps": 6, "devices": count, "accelerator": "cpu", "gradient_clip_val": 0.5}
     arguments |= {"enable_progress_bar": False}
     settings: TrainSettings = Settings()  # type: ignore[assignment]
     trainer = make_trainer(Console(quiet=True), settings, None, arguments, [seen := Seen()])
     trainer.fit(module, data.train_dataloader(), data.val_dataloader())
-    gathered: list[object] = [None] * int(count)
-    if int(count) > 1:
+    gathered: list[object] = [None] * count
+    if count > 1:
         torch.distributed.all_gather_object(gathered, seen.drawn)
     if trainer.is_global_zero:
         state = {name: value for name, value in module.state_dict().items() if not name.startswith("distillation")}
         confusions = {**module.confusions, **{10 + key: one for key, one in module.averaged_confusions.items()}}
-        torch.save((state, confusions, gathered if int(count) > 1 else [seen.drawn]), Path(out))
+        torch.save((state, confusions, gathered if count > 1 else [seen.drawn]), out)
 
 
 class Seen(pl.Callback):

@@ -65,17 +65,16 @@ def test_what_differs_is_in_the_name(folders: Callable[..., list[str]], argument
 
 
 def test_jobs_of_a_sweep_have_folders_of_their_own(folders: Callable[..., list[str]]) -> None:
-    sweep = ["method=kd", "strength.kd=0.1,1", "env.look=themed,plain", "env=maze,coinrun"]
-    found = folders("--multirun", *sweep)
-    assert len(found) == len(set(found)) == 8
+    found = folders("--multirun", "method=kd", "strength.kd=0.1,1", "env=maze,coinrun")
+    assert len(found) == len(set(found)) == 4
 
 
 @pytest.mark.parametrize(
     "sweep",
     [
-        ["method.terms.kd.temperature=1,2,3", "method=kd"],
+        ["method.terms.kd.temperature=1,2", "method=kd"],
         ["strength.temperature=1,2", "method.terms.kd.weight=3,4", "method=kd"],
-        ["driver=student,mixed,teacher", "experiment=iter"],
+        ["driver=student,mixed", "experiment=iter"],
         ["env.difficulty=easy,hard", "env.num_levels=10,200"],
     ],
 )
