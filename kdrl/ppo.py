@@ -33,13 +33,12 @@ class DistilledPPO(TermsPPO):
     Takes PPO's arguments plus ``distillation``, ``driver`` and ``averaging``. Without a distillation, or with one
     without terms, the parameters after any number of updates equal stock PPO's bit for bit.
 
-    In every update the trunk runs once per minibatch: PPO's own loss and all terms share the
-    policy latent and the action logits. The teacher answers once per rollout, in chunks and
-    without a graph. Dropout looks are taken from the latent only, so rollouts, the probability
-    ratio and clipping always see the clean policy. Filters that weigh positions (KDDG's student
-    reading) scale each transition's policy loss, entropy bonus and terms; the value loss is left
-    alone, since it has no label whose probability could be filtered (our decision). ``task_weight``
-    weighs all of PPO's loss, the value loss included: with 0 the teacher alone is learnt from.
+    In every update the trunk runs once per minibatch: PPO's own loss and all terms share the policy latent and the
+    action logits. The teacher answers once per rollout, in chunks and without a graph. Dropout looks are taken from the
+    latent only, so rollouts, the probability ratio and clipping always see the clean policy. Filters that weigh
+    positions (KDDG's student reading) scale each transition's policy loss, entropy bonus and terms; the value loss is
+    left alone, since it has no label whose probability could be filtered (our decision). ``task_weight`` weighs all of
+    PPO's loss, the value loss included: with 0 the teacher alone is learnt from.
 
     Who acts is the ``driver``: by default the student, and everything above holds. See
     :class:`kdrl.drivers.Driver` for what it means that a teacher or chance acts.
@@ -189,16 +188,12 @@ class DistilledPPO(TermsPPO):
             check_method(distillation, self)
         check_driver(self.driver, distillation, self)
         self._behaviour = None
-        optimizer = self.policy.optimizer
-        if self.distillation is not None and (former := self.distillation.trainable_parameters()):
-            optimizer.param_groups.pop()
-            for parameter in former:
-                optimizer.state.pop(parameter, None)
+        self._train_no_more(self.distillation)
         if distillation is not None and not distillation.is_plain:
             # Always afresh: loading an archive fills what was bound with its weights afterwards.
             distillation.bind(PolicyLogits(self.policy), sample_view(self.policy, distillation.teacher))
         if distillation is not None and (parameters := distillation.trainable_parameters()):
-            optimizer.add_param_group({"params": parameters})
+            self.policy.optimizer.add_param_group({"params": parameters})
         self.distillation = distillation
         self._distillation_structure = None if distillation is None else structure_of(distillation)
 

@@ -34,6 +34,14 @@ class TermsPPO(AveragedPPO):
     # Who acted in the rollout, where it was not the student alone.
     _behaviour: Behaviour | None = None
 
+    def _train_no_more(self, distillation: Distillation | None) -> None:
+        """Take out of the optimiser what a method's terms had trained beside the policy."""
+        optimizer = self.policy.optimizer
+        if distillation is not None and (parameters := distillation.trainable_parameters()):
+            optimizer.param_groups.pop()
+            for parameter in parameters:
+                optimizer.state.pop(parameter, None)
+
     def train(self) -> None:
         """Update the policy on the current rollout: PPO's epochs, with the terms in the loss.
 

@@ -24,9 +24,9 @@ from kdseg.domains.folds import check_folds, unseen_by
 from kdseg.domains.layouts import domains_in
 from kdseg.domains.procgen import ProcgenData
 from kdseg.domains.split import choose_domains
-from kdseg.learning_rate import LearningRate
+from kdseg.learning_rate import LearningRate, Optimizer
 from kdseg.losses import TaskLoss
-from kdseg.module import Optimizer, SegmentationModule
+from kdseg.module import SegmentationModule
 from kdseg.pretrained import normalization_of
 from kdseg.restore import build_network, load_teacher
 from kdseg.segmentation_network import check_sizes

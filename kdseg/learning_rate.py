@@ -1,4 +1,4 @@
-"""How the learning rate changes over training, and what of it the encoder gets.
+"""The optimiser: how its rate changes over training, and what of it the encoder gets.
 
 The rate of a step depends on nothing but the part of training that is done, so that a resumed run needs no scheduler's
 state. The shapes are those of torch's schedulers of the same names.
@@ -6,8 +6,8 @@ state. The shapes are those of torch's schedulers of the same names.
 
 import dataclasses
 import math
-from collections.abc import Iterable
-from typing import Literal
+from collections.abc import Callable, Iterable
+from typing import Any, Literal
 
 import torch
 from pytorch_lightning.core.optimizer import LightningOptimizer
@@ -16,12 +16,18 @@ from torch import nn
 from common.arguments import NotNegative, Share, checked_fields
 from common.errors import InputError
 
+Optimizer = Callable[[Iterable[nn.Parameter] | Iterable[dict[str, list[nn.Parameter]]]], torch.optim.Optimizer]
 Shape = Literal["constant", "cosine", "poly", "one_cycle"]
 
 _POWER = 0.9  # of poly, as in Chen et al. 2017, "DeepLab", https://arxiv.org/abs/1606.00915
 _FIRST, _LAST = 1 / 25, 1 / 25e4  # of one_cycle, as in torch
 _RISE = 0.3  # the part of one_cycle over which it rises, as in torch
 _INITIAL = "initial_lr"  # where torch's own schedulers keep it too
+
+
+def adamw(parameters: Any) -> torch.optim.Optimizer:
+    """The optimiser where none is given."""
+    return torch.optim.AdamW(parameters, lr=1e-3, weight_decay=1e-4)
 
 
 @checked_fields

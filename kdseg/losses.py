@@ -63,6 +63,20 @@ class TaskLoss:
         if self.class_weights is not None and len(self.class_weights) != classes:
             raise InputError(f"loss.class_weights={list(self.class_weights)} must be {classes} numbers, one a class")
 
+    def mean(self, logits: Tensor, masks: Tensor) -> Tensor:
+        """The batch's loss, the host's own mean where it :attr:`is_plain`; 0 where no pixel is labelled.
+
+        Args:
+            logits: ``[B, C, H, W]``.
+            masks: ``int64 [B, H, W]``, 255 where there is no label.
+        """
+        labelled = masks != IGNORE
+        if self.is_plain:
+            total = F.cross_entropy(logits, masks, ignore_index=IGNORE, reduction="sum")
+        else:
+            total = self.positions(logits, masks)[labelled].sum()
+        return total / labelled.sum().clamp(min=1)
+
     def positions(self, logits: Tensor, masks: Tensor) -> Tensor:
         """The loss per pixel, whose mean over labelled pixels is the batch's.
 

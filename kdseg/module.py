@@ -6,7 +6,6 @@ from typing import Any
 import torch
 from pytorch_lightning.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from common.averaging import Averager
 from common.distillation import Distillation, DistillationOutput
@@ -17,7 +16,7 @@ from common.view import View
 from kdseg.domains.dataset import labels_of
 from kdseg.domains.sample import IGNORE
 from kdseg.judged import JudgedModule
-from kdseg.learning_rate import LearningRate
+from kdseg.learning_rate import LearningRate, Optimizer, adamw
 from kdseg.losses import TaskLoss
 from kdseg.segmentation_network import Pixels, pad_to_multiple
 
@@ -25,13 +24,6 @@ from kdseg.segmentation_network import Pixels, pad_to_multiple
 # or 1/32 of it three times.
 PROBE = 256
 PROVIDES: frozenset[Need] = frozenset({"teacher", "features", "labels", "index", "image", "stages", "look", "encoded"})
-
-
-Optimizer = Callable[[Iterable[nn.Parameter] | Iterable[dict[str, list[nn.Parameter]]]], torch.optim.Optimizer]
-
-
-def _adamw(parameters: Any) -> torch.optim.Optimizer:
-    return torch.optim.AdamW(parameters, lr=1e-3, weight_decay=1e-4)
 
 
 class SegmentationModule(JudgedModule):
@@ -69,7 +61,7 @@ class SegmentationModule(JudgedModule):
         network: nn.Module,
         num_classes: int,
         distillation: Distillation | None = None,
-        optimizer: Optimizer = _adamw,
+        optimizer: Optimizer = adamw,
         channels_last: bool = False,
         source_names: Iterable[str] = (),
         averaging: Averager | None = None,
@@ -127,12 +119,7 @@ class SegmentationModule(JudgedModule):
         pixels = self.network.pixels(images)
         logits = pixels.logits.float()
         if self.distillation.is_plain:
-            # The host's mean, safe where a batch has no labelled pixel.
-            if self.loss.is_plain:
-                total = F.cross_entropy(logits, masks, ignore_index=IGNORE, reduction="sum")
-            else:
-                total = self.loss.positions(logits, masks)[masks != IGNORE].sum()
-            loss = total / (masks != IGNORE).sum().clamp(min=1)
+            loss = self.loss.mean(logits, masks)
             if self._logs():
                 self.log("train/task", loss.detach())
         else:

@@ -8,8 +8,9 @@ from typing import Any
 from numpy.typing import NDArray
 
 from common.errors import InputError
-from common.runs.folder import CONTENTS, Run
+from common.runs.folder import Run
 from common.runs.identity import Identity
+from common.runs.paths import CONTENTS
 from common.runs.records import Record
 from common.runs.status import Status
 

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from common.errors import InputError
-from common.runs.folder import CONTENTS, Run
+from common.runs.folder import Run
+from common.runs.paths import CONTENTS
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,12 +2,9 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
 
-import cv2
-import torch
 from pytorch_lightning import LightningDataModule
-from torch.utils.data import DataLoader, default_collate
+from torch.utils.data import DataLoader
 
 from common.errors import InputError
 from common.text import visible
@@ -18,6 +15,7 @@ from kdseg.domains.draws import SameSizeBatches, TrainingBatches, TrainingDraws
 from kdseg.domains.findings import Findings
 from kdseg.domains.folds import Fold, leave_out
 from kdseg.domains.held_out import DomainImages, Images, digests, fingerprints, source_names, trained_on
+from kdseg.domains.loaders import loader
 from kdseg.domains.sample import DomainData, WithoutClass
 from kdseg.domains.unlabelled import hide_labels
 
@@ -160,12 +158,7 @@ class SegmentationData(LightningDataModule):
         wanted = loading.samples_per_epoch or sum(sizes)
         length = -(-wanted // loading.batch_size) * loading.batch_size
         draws = TrainingDraws(sizes, length, loading.seed, loading.balanced, epoch, batches * loading.batch_size)
-        return DataLoader(
-            self.train_dataset,
-            batch_sampler=TrainingBatches(draws, loading.batch_size, shared),
-            collate_fn=_collate,
-            **self._worker_options(),
-        )
+        return loader(self.train_dataset, TrainingBatches(draws, loading.batch_size, shared), loading)
 
     def whole_batches(self) -> DataLoader[Entry]:
         """The same batches for every process of a training, for statistics that all must agree on."""
@@ -186,19 +179,7 @@ class SegmentationData(LightningDataModule):
     def eval_dataloader(self, dataset: SegmentationDataset) -> DataLoader[Entry]:
         """Every image of ``dataset`` once, whole, in batches of one size; see ``index`` for which is which."""
         sizes = [(item.height, item.width) for item in dataset.items]
-        batches = SameSizeBatches(sizes, self.loading.eval_batch_size)
-        return DataLoader(dataset, batch_sampler=batches, **self._worker_options())
-
-    def _worker_options(self) -> dict[str, Any]:
-        # A generator of its own: otherwise every pass over a loader would draw a number from torch's global one.
-        generator = torch.Generator().manual_seed(self.loading.seed)
-        workers = self.loading.num_workers
-        return {
-            "num_workers": workers,
-            "persistent_workers": workers > 0,
-            "worker_init_fn": _one_thread,
-            "generator": generator,
-        }
+        return loader(dataset, SameSizeBatches(sizes, self.loading.eval_batch_size), self.loading)
 
     def images(self) -> Images:
         """What the images of each domain are used for; where a finished run is judged, what they were used for."""
@@ -246,17 +227,3 @@ def _index_of(unknown: str, names: Sequence[str]) -> int:
     if len(names) < 3:
         raise InputError(f"unknown_class={unknown!r} leaves one class of {', '.join(names)}; there must be two")
     return list(names).index(unknown)
-
-
-def _one_thread(worker: int) -> None:
-    cv2.setNumThreads(0)  # each worker would otherwise start as many threads as there are cores
-
-
-def _collate(entries: list[Entry]) -> Any:
-    sizes = sorted({tuple(entry["mask"].shape) for entry in entries})
-    if len(sizes) > 1:
-        raise InputError(
-            f"a training batch holds images of sizes {sizes[0]} and {sizes[1]};"
-            " set crop_size, or end augmentation with a crop"
-        )
-    return default_collate(entries)
