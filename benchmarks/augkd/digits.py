@@ -25,7 +25,7 @@ if __name__ == "__main__":
 
 from benchmarks.digits.adapter import Classification, DigitNetwork
 from benchmarks.digits.domains import rotated
-from benchmarks.digits.run import append, read
+from benchmarks.lines import append, read
 from common.augkd import Artefact, Domain, Layout, Preparation, Sample, prepare
 from common.augkd.folder import ArtefactFolder
 from common.distillation import Distillation

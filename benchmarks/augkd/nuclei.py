@@ -22,7 +22,7 @@ if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).parents[2])
 
 from benchmarks.augkd.digits import CONSTANT
-from benchmarks.digits.run import append, read
+from benchmarks.lines import append, read
 from benchmarks.programs import call
 from common.augkd.folder import ArtefactFolder
 from common.evaluation.segmentation import mean_iou

@@ -16,7 +16,7 @@ if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).parents[2])
 
 from benchmarks.augkd import digits, nuclei, policies
-from benchmarks.digits.run import read
+from benchmarks.lines import read
 from common.evaluation.statistics import holm
 
 OUT = Path(__file__).with_name("results.md")

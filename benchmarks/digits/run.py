@@ -8,11 +8,9 @@ what it differs from ``erm`` is chance.
 """
 
 import argparse
-import fcntl
 import importlib.metadata
 import json
 import multiprocessing
-import os
 import random
 import sys
 import time
@@ -31,6 +29,7 @@ if __name__ == "__main__":
 
 from benchmarks.digits.adapter import NAME, PROVIDES, Classification, DigitNetwork
 from benchmarks.digits.domains import SEEN, TRAINED, UNSEEN, Split, rotated, split
+from benchmarks.lines import append, read
 from benchmarks.speed import machine
 from common.averaging import WAKD
 from common.directories import config_directory
@@ -204,27 +203,6 @@ def cell(name: str, seed: int, digits: Split, teachers: Teachers, steps: int = S
 def make_terms(name: str) -> list[Any]:
     """The terms of a method."""
     return list(make_method(name, Teacher([torch.nn.Identity()] * FOLDS)).terms.values())
-
-
-def append(path: Path, row: dict[str, Any]) -> None:
-    """Add a line; several processes may. Half a line, left by one that was stopped, is cut off first."""
-    line = (json.dumps(row) + "\n").encode()
-    with path.open("ab+") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        file.seek(0)
-        written = file.read()
-        os.ftruncate(file.fileno(), written.rfind(b"\n") + 1)
-        file.write(line)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def read(path: Path) -> list[dict[str, Any]]:
-    """The cells done so far; a torn last line does not count."""
-    if not path.exists():
-        return []
-    whole, _, _ = path.read_text().rpartition("\n")
-    return [json.loads(line) for line in whole.splitlines()]
 
 
 def run_seed(seed: int, names: list[str], path: Path, steps: int = STEPS) -> None:

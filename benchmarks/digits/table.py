@@ -18,7 +18,8 @@ if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).parents[2])
 
 from benchmarks.digits.domains import SEEN, TRAINED, UNSEEN
-from benchmarks.digits.run import CONTROL, MACHINE, RESULTS, STRENGTH, read, refusals
+from benchmarks.digits.run import CONTROL, MACHINE, RESULTS, STRENGTH, refusals
+from benchmarks.lines import read
 from common.evaluation.bootstrap import Floats, Items, hierarchical_bootstrap, mean_value
 from common.evaluation.statistics import holm, percentile_interval
 

@@ -5,17 +5,14 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from benchmarks.lines import read
+
 RESULTS = Path(__file__).parent / "results"
-
-
-def rows_in(path: Path) -> list[dict[str, Any]]:
-    """The rows of a file of them; none where there is no file."""
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
 def rows_of(*names: str) -> list[dict[str, Any]]:
     """The cells of some grids."""
-    return [row for name in names for row in rows_in(RESULTS / f"{name}.jsonl")]
+    return [row for name in names for row in read(RESULTS / f"{name}.jsonl")]
 
 
 def description(name: str) -> dict[str, Any]:

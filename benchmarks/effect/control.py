@@ -9,7 +9,6 @@ Settings are chosen by what they gain on the seen physics (``seen``); the unseen
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +17,6 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import torch
-from scipy import stats
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecEnv
 from torch import nn
@@ -26,17 +24,16 @@ from torch import nn
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).parents[2])
 
-from benchmarks.effect.committed import rows_in
+from benchmarks.lines import append, read
 from common.averaging import WAKD
 from common.distillation import Distillation
-from common.evaluation.statistics import LEVEL, holm, paired_interval
 from common.teacher import Teacher
 from common.terms import KD, KDDG, SDDropout, Term
 from kdrl import DistilledPPO
 from kdrl.networks import PolicyLogits
 
 FOLDER = Path(__file__).parent
-RESULTS, PAGE = FOLDER / "results" / "control.jsonl", FOLDER / "control.md"
+RESULTS = FOLDER / "results" / "control.jsonl"
 TEACHERS = FOLDER / "results" / "control_teachers.pt"
 NUM_ENVS, EPISODES, TEACHER_STEPS, STUDENT_STEPS = 8, 40, 150_000, 15_000
 # Half the pole's length in metres and gravity, uniform in these; 0.5 and 9.8 are the host's.
@@ -156,130 +153,22 @@ def student(row: str, seed: int, teacher: nn.Module) -> dict[str, Any]:
 
 def train(seeds: int) -> None:
     teacher, scores = the_teacher()
-    if "teacher" not in {line["row"] for line in rows_in(RESULTS)}:
-        _append({"row": "teacher", "seed": 0, "filtered": 0.0, "scores": {"last": scores}})
-    done = {(line["row"], line["seed"]) for line in rows_in(RESULTS)}
+    if "teacher" not in {line["row"] for line in read(RESULTS)}:
+        append(RESULTS, {"row": "teacher", "seed": 0, "filtered": 0.0, "scores": {"last": scores}})
+    done = {(line["row"], line["seed"]) for line in read(RESULTS)}
     for seed in range(seeds):
         for row in ROWS:
             if (row, seed) not in done:
-                _append(student(row, seed, teacher))
+                append(RESULTS, student(row, seed, teacher))
 
 
-def _append(line: dict[str, Any]) -> None:
-    with RESULTS.open("a") as file:
-        file.write(json.dumps(line) + "\n")
-
-
-def table(rows: list[dict[str, Any]], weights: str) -> list[str]:
-    """Means over seeds, and the paired difference to ``kd`` with its 95 % interval."""
-    scores = {(line["row"], line["seed"]): line["scores"].get(weights, {}) for line in rows}
-    names = [name for name in ROWS if (name, 0) in scores]
-    lines = [
-        f"| row | filtered | {' | '.join(PHYSICS)} | seen − kd | unseen − kd |",
-        "|---|--:|" + "--:|" * (len(PHYSICS) + 2),
-    ]
-    for name in names:
-        seeds = sorted(seed for row, seed in scores if row == name and ("kd", seed) in scores)
-        mine = [scores[name, seed] for seed in seeds]
-        filtered = np.mean([line["filtered"] for line in rows if line["row"] == name])
-        means = " | ".join(f"{np.mean([one[physics] for one in mine]):.0f}" for physics in PHYSICS)
-        differences = [
-            _difference([_mean(scores[name, seed], over) - _mean(scores["kd", seed], over) for seed in seeds])
-            for over in (("seen",), UNSEEN)
-        ]
-        differences = ["–", "–"] if name == "kd" else differences
-        lines.append(f"| {name} | {100 * filtered:.0f} % | {means} | {' | '.join(differences)} |")
-    return lines
-
-
-def beside_plain(rows: list[dict[str, Any]]) -> list[str]:
-    """What the last weights of each row gain over plain PPO, physics by physics; Holm over rows and unseen physics."""
-    scores = {(line["row"], line["seed"]): line["scores"]["last"] for line in rows}
-    names = [name for name in ROWS if name != "ppo" and (name, 0) in scores]
-    gains = {
-        (name, physics): [
-            scores[name, seed][physics] - scores["ppo", seed][physics]
-            for row, seed in sorted(scores)
-            if row == name and ("ppo", seed) in scores
-        ]
-        for name in names
-        for physics in PHYSICS
-    }
-    asked = [key for key in gains if key[1] in UNSEEN]
-    sure = {
-        key: value <= LEVEL
-        for key, value in zip(asked, holm([stats.ttest_1samp(gains[key], 0).pvalue for key in asked]), strict=True)
-    }
-    lines = [f"| row | {' | '.join(PHYSICS)} |", f"|---|{'---|' * len(PHYSICS)}"]
-    for name in names:
-        cells = (f"{_difference(gains[name, one])}{' *' if sure.get((name, one)) else ''}" for one in PHYSICS)
-        lines.append(f"| {name} | {' | '.join(cells)} |")
-    return lines
-
-
-def _mean(scores: dict[str, float], over: tuple[str, ...]) -> float:
-    return float(np.mean([scores[physics] for physics in over]))
-
-
-def _difference(values: list[float]) -> str:
-    interval = paired_interval(values)
-    return f"{np.mean(values):+.0f}" + (f" [{interval.low:+.0f}, {interval.high:+.0f}]" if interval else "")
-
-
-def page() -> str:
-    rows = rows_in(RESULTS)
-    teacher = next(line for line in rows if line["row"] == "teacher")["scores"]["last"]
-    seeds = max(line["seed"] for line in rows) + 1
-    answers = ", ".join(f"{physics} {value:.0f}" for physics, value in teacher.items())
-    return "\n".join(
-        [
-            "# CartPole with shifted physics",
-            "",
-            f"Written by `benchmarks/effect/control.py` from `results/control.jsonl`: {seeds} seeds a row, {EPISODES} "
-            f"episodes of sampled actions a number, students {STUDENT_STEPS:,} steps, the teacher {TEACHER_STEPS:,}. "
-            "Differences are paired by seed, with 95 % intervals of Student's t. A number after a reading is the "
-            f"filter's threshold. The teacher itself: {answers}.",
-            "",
-            "## What it adds to plain PPO of equally many steps",
-            "",
-            "Last weights, mean return less that of plain PPO. `*` marks p ≤ 0.05 after Holm's correction over rows "
-            "and unseen physics.",
-            "",
-            *beside_plain(rows),
-            "",
-            "## Last weights",
-            "",
-            *table(rows, "last"),
-            "",
-            "## Averaged weights (WAKD)",
-            "",
-            *table(rows, "averaged"),
-            "",
-            "## What follows",
-            "",
-            "A reading was to be chosen that acts and does no harm, by the *seen* physics alone. `student`, at the "
-            "threshold that segmentation uses, touches one position in a hundred; set low enough to act it scales the "
-            "policy's own loss away. `teacher` takes away what is to be learnt: on a control task the teacher is sure "
-            "where it matters. `overlap` at .95, which filters KD's own gradient where it is small, acts and loses "
-            "nothing: it is the default on policies. None of the readings *gains* over plain KD here. KD hands on what "
-            "its teacher can and what it cannot: under long poles, where this teacher fails, plain PPO is better. "
-            "An average of all weights from a tenth of so short a training on is worse than the last weights.",
-            "",
-        ]
-    )
-
-
-def main() -> int:
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=10)
-    parser.add_argument("--summary", action="store_true", help="train nothing, write the page of what there is")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    if not options.summary:
-        train(options.seeds)
-    PAGE.write_text(page())
-    return 0
+    train(options.seeds)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -31,10 +31,11 @@ from rich.progress import track
 
 from benchmarks.effect import keeping, measured
 from benchmarks.effect.cells import Cell, Grid
-from benchmarks.effect.committed import RESULTS, rows_in
+from benchmarks.effect.committed import RESULTS
 from benchmarks.effect.grids import AVERAGING, GRIDS
 from benchmarks.effect.images import STAINS, make, placed
 from benchmarks.effect.students import on_all_unseen
+from benchmarks.lines import read
 from benchmarks.programs import call, configured
 from benchmarks.speed import machine
 from common.runs.folder import Run
@@ -171,7 +172,7 @@ def collect(name: str, runs: Path) -> None:
 
     grid = GRIDS[name]
     path = RESULTS / f"{name}.jsonl"
-    known = {Cell(*(row[field] for field in Cell._fields)): row for row in rows_in(path)}
+    known = {Cell(*(row[field] for field in Cell._fields)): row for row in read(path)}
     cells = [*grid.teacher_cells(), *grid.cells()]
     finished = [cell for cell in cells if Run(folder(runs, grid, cell)).finished]
     rows = known | {cell: row(grid, cell, runs) for cell in finished}  # teachers may have been trained elsewhere

@@ -30,7 +30,7 @@ from collections.abc import Mapping, Sequence
 
 from benchmarks.effect.cells import TEACHER_SEED, Grid, TeacherOf
 from benchmarks.effect.images import STAINS
-from benchmarks.effect.microcolonies import DOMAINS
+from benchmarks.effect.targets import games, looks, microcolonies, stains
 
 AVERAGING = ("averaging=wakd", "averaging.buffers=reestimate")
 # Spelt out, so that a grid stays what it was when a default changes.
@@ -54,34 +54,11 @@ POLICIES = (
 )
 
 
-def _stains(*names: str, folder: str = "thinned") -> dict[str, tuple[str, ...]]:
-    images = ("data=nuclei", f"data.root={{{folder}}}", "data.batch_size=8")
-    return {name: (*images, f"data.target={name}") for name in names}
-
-
-def _microcolonies() -> dict[str, tuple[str, ...]]:
-    classes = ("data.class_names=[background,cell]", "data.mask_values={0: background, 255: cell}")
-    images = ("data=folder", "data.root={data}", "data.batch_size=8", *classes)
-    return {name: (*images, f"data.target={name}") for name in DOMAINS}
-
-
-def _looks(**games: str) -> dict[str, tuple[str, ...]]:
-    """Name → game, of whose looks the generated one is held out."""
-    frames = ("data=procgen", "data.target=generated", "data.batch_size=16", "data.crop_size=null")
-    return {name: (*frames, f"data.game={game}") for name, game in games.items()}
-
-
-def _games(*names: str) -> dict[str, tuple[str, ...]]:
-    return {name: (f"env={name}",) for name in names}
-
-
 def _plain(*names: str) -> dict[str, tuple[str, ...]]:
     return {name: (f"method={name}",) for name in names}
 
 
-_TWO_STAINS_AND_A_LOOK = (
-    _stains("purple_on_white", folder="data") | _stains("fluorescence") | _looks(generated="coinrun")
-)
+_TWO_STAINS_AND_A_LOOK = stains("purple_on_white", folder="data") | stains("fluorescence") | looks(generated="coinrun")
 _LARGE = ("network=unet_lite0", *AVERAGING)
 _ENSEMBLE = ("large-0", "large-1", "large-2")
 _COMPLEMENTARY = ("without-0", "without-1", "without-2")
@@ -128,7 +105,7 @@ def _scarce(room: str, *few: str) -> Grid:
     """Few masks, all images: what teachers are for that were trained where there were masks."""
     taught = {**_plain("kd", "kddg", "kddg_sdd"), "wakd": _WAKD}
     grid = _strong(
-        _stains(*STAINS, folder="small"),
+        stains(*STAINS, folder="small"),
         "colour_invert",
         _plain("erm", "sd_dropout") | taught,
         dict.fromkeys(taught, _ENSEMBLE[:1]),
@@ -159,7 +136,7 @@ def _students(steps: int, methods: Mapping[str, Sequence[str]]) -> Grid:
     taught = [name for name in methods if name not in ("erm", "sd_dropout")]
     return Grid(
         "kdrl",
-        _games(*_STUDIED),
+        games(*_STUDIED),
         methods,
         5,
         (f"total_timesteps={steps}", "evaluation.looks=[themed,generated]", *_SHORT_ROLLOUTS, _DISCOUNT),
@@ -179,14 +156,14 @@ GRIDS: Mapping[str, Grid] = {
     ),
     "policies": Grid(
         "kdrl",
-        _games("coinrun"),
+        games("coinrun"),
         _plain("erm", "kd", "kddg", "sd_dropout", "kddg_sdd"),
         3,
         POLICIES,
     ),
     "settings": Grid(
         "kdseg",
-        _looks(generated="coinrun"),
+        looks(generated="coinrun"),
         {f"kddg_n{value}": ("method=kddg", f"strength.threshold={value}") for value in (0.9, 0.99, 0.999)}
         | {f"kd_w{value}": ("method=kd", f"strength.kd={value}") for value in (0.3, 1.0)}
         | {f"sd_dropout_w{value}": ("method=sd_dropout", f"strength.sd_dropout.end={value}") for value in (0.03, 0.3)},
@@ -195,7 +172,7 @@ GRIDS: Mapping[str, Grid] = {
     ),
     "strength": Grid(
         "kdseg",
-        _stains("purple_on_white") | _looks(generated="coinrun"),
+        stains("purple_on_white") | looks(generated="coinrun"),
         {"erm": ("method=erm",)}
         | {
             f"kd_w{weight}_t{temperature}": (
@@ -212,7 +189,7 @@ GRIDS: Mapping[str, Grid] = {
     ),
     "recipe": Grid(
         "kdseg",
-        _stains("purple_on_white", "purple_on_purple"),
+        stains("purple_on_white", "purple_on_purple"),
         {
             "erm": ("method=erm",),
             **{f"erm_{shape}": ("method=erm", f"learning_rate.shape={shape}") for shape in ("cosine", "one_cycle")},
@@ -231,7 +208,7 @@ GRIDS: Mapping[str, Grid] = {
         {"teacher": TeacherOf(("network=unet_lite0", *AVERAGING))},
     ),
     "nuclei_invert": _strong(
-        _stains(*STAINS, folder="small"),
+        stains(*STAINS, folder="small"),
         "colour_invert",
         {
             **_CORE,
@@ -247,15 +224,15 @@ GRIDS: Mapping[str, Grid] = {
             "kd_complementary": _COMPLEMENTARY,
         },
     ),
-    "nuclei_mild": _strong(_stains(*STAINS, folder="small"), "mild", _CORE, _ASKED),
-    "microcolonies": _strong(_microcolonies(), "colour_invert", _CORE, _ASKED),
-    "looks": _strong(_looks(coinrun="coinrun", climber="climber", ninja="ninja"), "colour", _CORE, _ASKED),
+    "nuclei_mild": _strong(stains(*STAINS, folder="small"), "mild", _CORE, _ASKED),
+    "microcolonies": _strong(microcolonies(), "colour_invert", _CORE, _ASKED),
+    "looks": _strong(looks(coinrun="coinrun", climber="climber", ninja="ninja"), "colour", _CORE, _ASKED),
     "scarce_5": _scarce("scarce_5", "data.labelled_fraction=0.05"),
     "scarce_25": _scarce("scarce_25", "data.labelled_fraction=0.25"),
     "one_labelled": _scarce("one_labelled", "data.root={one_labelled}"),
     "dropout": Grid(
         "kdseg",
-        _looks(generated="coinrun") | _stains("purple_on_white"),
+        looks(generated="coinrun") | stains("purple_on_white"),
         {"erm": ("method=erm",)}
         | {
             f"sd_dropout_w{value}": ("method=sd_dropout", f"strength.sd_dropout.end={value}")
@@ -267,7 +244,7 @@ GRIDS: Mapping[str, Grid] = {
     ),
     "pilot": Grid(
         "kdrl",
-        _games("miner", "starpilot", "chaser", "coinrun", "fruitbot", "leaper", "jumper", "bigfish", "maze"),
+        games("miner", "starpilot", "chaser", "coinrun", "fruitbot", "leaper", "jumper", "bigfish", "maze"),
         {"published": ("method=erm",)}
         | {
             name: ("method=erm", _DISCOUNT, *given)

@@ -14,7 +14,6 @@ Finished students are kept in ``results/state_diversity.jsonl`` and not trained 
 """
 
 import argparse
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -27,8 +26,8 @@ from torch import Tensor, nn
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).parents[2])
 
-from benchmarks.effect.committed import rows_in
 from benchmarks.effect.four_rooms import TIME_LIMIT, FourRooms, ShortestPath, draw, make_levels
+from benchmarks.lines import append, read
 from common.distillation import Distillation
 from common.evaluation.statistics import standard_error
 from common.losses import kl_divergence
@@ -108,7 +107,7 @@ def judge(policy: nn.Module, teacher: nn.Module, seed: int) -> dict[str, float]:
 def run_seed(seed: int, path: Path) -> None:
     """Students and their ensembles, unless they are there."""
     wanted = {(f"{driver} {kind}", seed) for driver in DRIVERS for kind in ("one", "three")}
-    done = {(row["student"], row["seed"]) for row in rows_in(path)}
+    done = {(row["student"], row["seed"]) for row in read(path)}
     if wanted <= done:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -119,15 +118,14 @@ def run_seed(seed: int, path: Path) -> None:
         single = [judge(student, teacher, seed) for student in students]
         rows[f"{driver} one"] = {key: float(np.mean([one[key] for one in single])) for key in single[0]}
         rows[f"{driver} three"] = judge(Teacher(students), teacher, seed)
-    with path.open("a") as file:
-        for name, values in rows.items():
-            if (name, seed) not in done:
-                file.write(json.dumps({"seed": seed, "student": name} | values) + "\n")
+    for name, values in rows.items():
+        if (name, seed) not in done:
+            append(path, {"seed": seed, "student": name} | values)
 
 
 def summary(path: Path) -> str:
     """Means over seeds, and the paired difference of diverse to the teacher's states with its 95 % interval."""
-    rows = rows_in(path)
+    rows = read(path)
     names = list(dict.fromkeys(row["student"] for row in rows))
     lines = ["| student | seeds | seen | unseen | KL | agreement |", "|---|---|---|---|---|---|"]
     for name in names:

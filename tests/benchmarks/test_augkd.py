@@ -9,7 +9,7 @@ import torch
 from scipy import stats
 
 from benchmarks.augkd import digits, nuclei, table
-from benchmarks.digits.run import read
+from benchmarks.lines import read
 from common.augkd import Preparation
 
 

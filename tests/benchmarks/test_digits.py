@@ -11,6 +11,7 @@ import torch
 from benchmarks.digits import run, table
 from benchmarks.digits.adapter import Classification, DigitNetwork
 from benchmarks.digits.domains import SEEN, TRAINED, UNSEEN, Split, rotated, split
+from benchmarks.lines import read
 from common.distillation import Distillation
 from common.errors import NonFiniteLossError
 from common.teacher import Teacher
@@ -92,16 +93,16 @@ def test_it_runs_goes_on_and_makes_a_table(tmp_path: Path, capsys: pytest.Captur
     run.run_seed(0, names[:2], path, steps=3)
     with path.open("a") as file:
         file.write('{"method": "torn')
-    assert len(run.read(path)) == 2
+    assert len(read(path)) == 2
     for seed in (0, 1):
         run.run_seed(seed, names, path, steps=3)
-    rows = run.read(path)
+    rows = read(path)
     assert sorted((row["method"], row["seed"]) for row in rows) == sorted(
         (name, seed) for name in names for seed in (0, 1)
     )
     assert len(capsys.readouterr().out.splitlines()) == len(rows)
     run.run_seed(0, names, path, steps=3)
-    assert run.read(path) == rows
+    assert read(path) == rows
     # A cell is what it is whenever it is run.
     again = run.cell("kddg_sdd", 1, split(1), run.Teachers(split(1), 1, 3), 3)
     assert again["scores"] == next(row["scores"] for row in rows if (row["method"], row["seed"]) == ("kddg_sdd", 1))
