@@ -34,7 +34,7 @@ SOURCES = ["grey_brightfield", "purple_on_purple", "purple_on_white"]
 
 def module(averaging: Averager | None = None, **options: Any) -> SegmentationModule:
     torch.manual_seed(0)
-    network = create_network("unet", "tu-resnet18", encoder_depth=3, decoder_channels=(16, 8, 8))
+    network = create_network("unet", "tu-test_resnet", encoder_depth=3, decoder_channels=(16, 8, 8))
     return SegmentationModule(network, 2, averaging=averaging, **options)
 
 

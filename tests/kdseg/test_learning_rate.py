@@ -81,7 +81,7 @@ def test_what_is_out_of_range_is_named(arguments: dict[str, Any], said: str) -> 
 def unet() -> SegmentationNetwork:
     torch.manual_seed(0)
     small = {"encoder_depth": 3, "decoder_channels": (16, 8, 8)}
-    return SegmentationNetwork(create_network("unet", "tu-resnet18", classes=2, **small))
+    return SegmentationNetwork(create_network("unet", "tu-test_resnet", classes=2, **small))
 
 
 def sgd(parameters: Any) -> torch.optim.Optimizer:
