@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import torch
 from rich.console import Console
 
-from common.arguments import Range, check_type, numbers_in
+from common.arguments import Positive, Range, check_type, numbers_in
 from common.averaging import Averager
 from common.configuration import Choices, build, build_partial, check_arguments
 from common.distillation import Distillation
@@ -74,7 +74,8 @@ def make_optimizer(node: Mapping[str, Any]) -> Optimizer:
         InputError: a node that makes none.
     """
     for name, number in numbers_in(node, "optimizer"):
-        check_type(number, Finite, name)  # torch looks at some of them, and takes NaN for a momentum
+        # Torch looks at some of them. It takes NaN for a momentum, and 0 for what keeps it from dividing 0 by 0.
+        check_type(number, Positive if name == "optimizer.eps" else Finite, name)
     optimizer: Optimizer = build_partial(node, "optimizer", OPTIMIZERS)
     return optimizer
 

@@ -90,6 +90,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory, call: Call, tiny: list[str
         ("+trainer.fast_dev_run=1", ["trainer.fast_dev_run cannot be set here"]),
         ("optimizer.lr=nan", ["optimizer.lr=nan", "must"]),
         ("optimizer.weight_decay=-1", ["optimizer.weight_decay=-1", "must"]),
+        # A weight without a gradient would become 0 / 0.
+        ("+optimizer.eps=0", ["optimizer.eps=0", "must be positive"]),
         ("strength.temperature=nan", ["strength.temperature=nan", "must not be negative"]),
         ("data.class_names=[a,a]", ["data.class_names=['a', 'a'] has 'a' twice"]),
         ("network.encoder_weights=abc", ["network.encoder_weights='abc' is not known"]),
