@@ -1,6 +1,7 @@
 """Policies from runs' folders: to evaluate, and as teachers."""
 
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -44,26 +45,39 @@ def load_network(run: Run, weights: Weights = "auto", device: str = "auto") -> t
     return policy.to(pick_device(device)), settings
 
 
-def import_named(modules: Sequence[str]) -> None:
-    """Import what a user names, which registers tasks.
+def import_named(modules: Sequence[str], where: str = "modules") -> None:
+    """Import what a user names, which registers tasks: installed, or a file of the folder that the user is in.
+
+    Args:
+        modules: Their names.
+        where: Where the user named them, for messages.
 
     Raises:
         InputError: a module that cannot be imported.
     """
+    here = os.getcwd()
+    if modules and here not in sys.path:
+        sys.path.append(here)  # last: no file there stands for an installed module
     for name in modules:
         try:
             importlib.import_module(name)
         except Exception as error:  # of the module's own many kinds
-            reason = " ".join(str(error).split())[:300]
-            raise InputError(f"modules: {shown(name)} cannot be imported ({type(error).__name__}: {reason})") from error
+            reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+            raise InputError(
+                f"{where}: {shown(name)} cannot be imported ({reason}); install it, or be where its file is"
+            ) from error
+
+
+def modules_of(env: Game) -> list[str]:
+    """What an id names beside the task."""
+    return env.id.split(":")[:-1] if isinstance(env, GymnasiumSettings) else []
 
 
 def _check_module(run: Run, env: Game) -> None:
     """A folder may come from anybody: what it names is not imported."""
-    if isinstance(env, GymnasiumSettings) and ":" in env.id:
-        module = env.id.split(":")[0]
+    for module in modules_of(env):
         if module not in sys.modules:
-            raise InputError(f"{run.path} is of {shown(env.id)}; if you trust that module, give modules=[{module}]")
+            raise InputError(f"{run.path} names a module, {shown(module)}; if you trust it, give modules=[{module}]")
 
 
 def load_teacher(

@@ -46,6 +46,7 @@ from kdrl.levels import UnseenLevels, levels_seen
 from kdrl.networks import PolicyLogits
 from kdrl.procgen_game import ProcgenSettings
 from kdrl.records import items, print_returns, rows, score_row
+from kdrl.restore import import_named, modules_of
 from kdrl.resume import StateKeeping, restore
 from kdrl.settings import TrainSettings
 
@@ -239,6 +240,7 @@ def train(settings: TrainSettings) -> None:
         Interrupted: a signal came; the same settings go on.
     """
     lifecycle.check_early(settings.run_dir)
+    import_named(modules_of(settings.env), "env.id")
     program = PolicyTraining(settings, Console())
     try:
         lifecycle.train(program)
