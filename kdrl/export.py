@@ -3,6 +3,7 @@
 import contextlib
 import io
 import pathlib
+import re
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -127,7 +128,7 @@ def export(settings: PolicyExportSettings) -> None:
     def write(folder: pathlib.Path) -> tuple[dict[str, str], list[str]]:
         model = stock_ppo(settings.run, settings.weights, settings.unfinished)
         env = read_settings(Run(settings.run).config_path, TrainSettings, task="rl").env
-        name = f"ppo-{env.game}"
+        name = "ppo-" + re.sub(r"[^A-Za-z0-9._-]+", "_", env.game)  # an id may hold a module and a namespace
         save_stock(model, folder / f"{name}.zip")
         files = {f"{name}.zip": "the policy, as `stable_baselines3.PPO.load` takes it"}
         uses = [_USE.replace("{name}", name)]

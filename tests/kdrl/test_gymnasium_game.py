@@ -182,6 +182,7 @@ def test_a_task_of_their_own_is_trained_looked_at_and_given_away(
     with Image.open(tmp_path / "film.gif") as film:
         assert film.n_frames == 3
     assert call(export, f"run={run}", f"out={tmp_path / 'out'}", "onnx=false").status == 0
+    assert (tmp_path / "out" / "ppo-own_task_Bar-v0.zip").exists()
     # A folder may be anybody's: what it names is imported only if a user names it too.
     monkeypatch.delitem(sys.modules, "own_task")
     monkeypatch.delitem(gym.registry, "Bar-v0")
