@@ -1,4 +1,4 @@
-"""5,000 command lines with values that make no sense: refused in one line, or harmless.
+"""10,000 command lines with values that make no sense: refused in one line, or harmless.
 
 ``python benchmarks/reliability/configurations.py`` writes ``results/configurations.json``: how many were refused and
 how many would have been trained, and every one that ended in a traceback or in a library's own words, or would have
@@ -65,11 +65,12 @@ def whole(main: Callable[[], None]) -> Main:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--configurations", type=int, default=5000)
+    parser.add_argument("tasks", nargs="*", default=["policies", "segmentation"], help="both by default")
+    parser.add_argument("--configurations", type=int, default=10000, help="how many, half of them of either task")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     logging.disable(logging.ERROR)
-    fates: dict[str, Counter[str]] = {"policies": Counter(), "segmentation": Counter()}
+    fates: dict[str, Counter[str]] = {task: Counter() for task in options.tasks}
     faults: list[str] = []
     work = Path(tempfile.mkdtemp(prefix="configurations-"))
     os.chdir(work)
@@ -83,6 +84,8 @@ def main() -> int:
             MORE_SEGMENTATION,
         ),
     ):
+        if task not in fates:
+            continue
         keys = keys_of(f"{'kdrl' if task == 'policies' else 'kdseg'}/train", sound)
         rng = np.random.default_rng(len(keys))
         for number in range(options.configurations // 2):
@@ -102,12 +105,13 @@ def main() -> int:
                 print(faults[-1], flush=True)
             if number % 100 == 99:
                 print(task, number + 1, dict(fates[task]), len(faults), flush=True)
-    result = {
-        "machine": machine.describe("cpu"),
-        "configurations": options.configurations,
-        **{task: dict(sorted(counts.items())) for task, counts in fates.items()},
-        "faults": faults,
-    }
+    before = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    if before.get("configurations") != options.configurations:
+        before = {}
+    kept = [one for one in before.pop("faults", []) if one.split(":")[0] not in fates]
+    told = {task: dict(sorted(counts.items())) for task, counts in fates.items()}
+    asked = {"machine": machine.describe("cpu"), "configurations": options.configurations}
+    result = {**before, **asked, **told, "faults": kept + faults}
     RESULTS.write_text(json.dumps(result, indent=1) + "\n")
     shutil.rmtree(work, ignore_errors=True)
     return int(bool(faults))
