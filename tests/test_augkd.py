@@ -35,7 +35,7 @@ PROGRAMS: dict[str, tuple[Callable[[], None], tuple[str, ...], tuple[str, ...], 
         kdrl.train.main,
         (
             *("env=starpilot", "env.num_envs=4", "env.threads=0", "total_timesteps=128", "ppo.n_steps=16"),
-            *("ppo.batch_size=32", "ppo.n_epochs=1", "network.features_dim=16", "evaluation.episodes=2"),
+            *("ppo.batch_size=32", "ppo.n_epochs=1", "network.features_dim=16", "evaluation.episodes=1"),
             *("evaluation.looks=[themed]", "evaluation.every=0", "device=cpu", "checkpoint_every=64", "logger=[csv]"),
         ),
         ("env.look=themed",),

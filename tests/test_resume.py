@@ -47,8 +47,8 @@ PROGRAMS = {
         kdrl.train.main,
         (
             *("env=starpilot", "env.num_envs=4", "env.threads=0", "total_timesteps=384", "ppo.n_steps=16"),
-            *("ppo.batch_size=32", "ppo.n_epochs=2", "network.features_dim=16", "evaluation.episodes=2"),
-            *("evaluation.looks=[]", "evaluation.every=128", "evaluation.progress_episodes=2", "device=cpu"),
+            *("ppo.batch_size=32", "ppo.n_epochs=2", "network.features_dim=16", "evaluation.episodes=1"),
+            *("evaluation.looks=[]", "evaluation.every=128", "evaluation.progress_episodes=1", "device=cpu"),
             *("checkpoint_every=64", "logger=[csv]"),
         ),
         ("method=kddg_sdd", "driver=mixed", "averaging=swad", "selection=[validated,oracle]"),

@@ -87,7 +87,7 @@ def test_the_program_says_what_is_missing(call: Call, tmp_path: Path) -> None:
 
 POLICY = [
     *("kdrl-train", "method=kd", "env=starpilot", "env.num_envs=8", "env.threads=0", "total_timesteps=128"),
-    *("ppo.n_steps=16", "ppo.batch_size=64", "evaluation.episodes=2", "evaluation.looks=[]", "device=cpu"),
+    *("ppo.n_steps=16", "ppo.batch_size=64", "evaluation.episodes=1", "evaluation.looks=[]", "device=cpu"),
     *("evaluation.every=0", "network.features_dim=16", "logger=[csv]"),
 ]
 NETWORK = [

@@ -92,7 +92,7 @@ def test_experiments_of_both_tasks_compose_for_both(experiment: str, program: st
 
 POLICY = [
     *("env=starpilot", "env.num_envs=8", "env.threads=0", "total_timesteps=128", "ppo.n_steps=16", "ppo.batch_size=64"),
-    *("evaluation.episodes=2", "evaluation.looks=[]", "evaluation.every=0", "device=cpu", "logger=[csv]"),
+    *("evaluation.episodes=1", "evaluation.looks=[]", "evaluation.every=0", "device=cpu", "logger=[csv]"),
     *("network.features_dim=16", "~plan.teachers.long-1", "plan.teachers.long-0=['method=erm']"),
 ]
 NETWORK = [

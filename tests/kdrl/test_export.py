@@ -112,37 +112,22 @@ def test_saving_changes_nothing(student: DistilledPPO, tmp_path: Path) -> None:
     student.learn(64, reset_num_timesteps=False)
 
 
-def test_our_extractors_travel_with_the_archive(tmp_path: Path) -> None:
+def test_our_extractors_and_runs_travel_with_their_archives(
+    call: Callable[..., Any], tiny: list[str], tmp_path: Path
+) -> None:
     env = ProcgenVecEnv("leaper", 2, threads=0)
     frames = np.random.default_rng(0).integers(0, 256, (4, 3, 64, 64), dtype=np.uint8)
-    models = {
-        tmp_path / f"{extractor}.zip": DistilledPPO(
-            "CnnPolicy", env, policy_kwargs=policy_kwargs(extractor, 16), **SMALL
-        )
-        for extractor in ("small", "impala")
-    }
-    for archive, model in models.items():
-        save_stock(model, archive)
-    for model, answers in zip(models.values(), elsewhere(list(models), frames, tmp_path), strict=True):
-        np.testing.assert_allclose(answers, logits(model.policy, frames), rtol=1e-5, atol=1e-6)
+    expected = {}
+    for extractor in ("small", "impala"):
+        model = DistilledPPO("CnnPolicy", env, policy_kwargs=policy_kwargs(extractor, 16), **SMALL)
+        save_stock(model, tmp_path / f"{extractor}.zip")
+        expected[tmp_path / f"{extractor}.zip"] = logits(model.policy, frames)
     env.close()
-
-
-def test_a_run_becomes_an_archive(call: Callable[..., Any], tiny: list[str], tmp_path: Path) -> None:
     run = tmp_path / "run"
-    arguments = [
-        "total_timesteps=128",
-        "evaluation.episodes=4",
-        "evaluation.looks=[]",
-        "averaging=wakd",
-        f"run_dir={run}",
-    ]
-    assert call(train, *tiny, *arguments).status == 0
-    frames = np.random.default_rng(0).integers(0, 256, (4, 3, 64, 64), dtype=np.uint8)
-    kinds = ("last", "averaged")
-    for weights in kinds:
+    short = ["total_timesteps=128", "evaluation.episodes=1", "evaluation.looks=[]", "averaging=wakd"]
+    assert call(train, *tiny, *short, f"run_dir={run}").status == 0
+    for weights in ("last", "averaged"):
         save_stock(stock_ppo(run, weights), tmp_path / f"{weights}.zip")
-    found = elsewhere([tmp_path / f"{weights}.zip" for weights in kinds], frames, tmp_path)
-    for weights, answers in zip(kinds, found, strict=True):
-        expected = logits(load_network(Run(run), weights, "cpu")[0], frames)
-        np.testing.assert_allclose(answers, expected, rtol=1e-5, atol=1e-6)
+        expected[tmp_path / f"{weights}.zip"] = logits(load_network(Run(run), weights, "cpu")[0], frames)
+    for archive, answers in zip(expected, elsewhere(list(expected), frames, tmp_path), strict=True):
+        np.testing.assert_allclose(answers, expected[archive], rtol=1e-5, atol=1e-6)

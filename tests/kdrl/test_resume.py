@@ -42,7 +42,7 @@ def settings(tmp_path: Path, *overrides: str) -> TrainSettings:
     common = [
         *("env=starpilot", "env.num_envs=4", "env.threads=0", f"total_timesteps={STEPS}", "ppo.n_steps=16"),
         *("ppo.batch_size=32", "ppo.n_epochs=2", "network.features_dim=16", "device=cpu", "evaluation.every=64"),
-        *("evaluation.progress_episodes=2", f"run_dir={tmp_path / 'run'}", f"checkpoint_every={2 * ROLLOUT}"),
+        *("evaluation.progress_episodes=1", f"run_dir={tmp_path / 'run'}", f"checkpoint_every={2 * ROLLOUT}"),
     ]
     with initialize_config_dir(str(config_directory()), version_base="1.3"):
         config = compose("kdrl/train", overrides=[*common, *overrides])
@@ -54,7 +54,7 @@ def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from kdrl.train import train
 
     folder = tmp_path_factory.mktemp("teacher")
-    made = settings(folder, "seed=9", "evaluation.every=0", "evaluation.episodes=4", "evaluation.looks=[]")
+    made = settings(folder, "seed=9", "evaluation.every=0", "evaluation.episodes=1", "evaluation.looks=[]")
     train(made)
     return folder / "run"
 

@@ -283,8 +283,8 @@ def test_an_interrupted_run_is_judged_if_asked_for_and_no_run_to_compare(
 
 @pytest.fixture
 def quick(tiny: list[str]) -> list[str]:
-    """One rollout, two episodes a part."""
-    return [*tiny, "total_timesteps=128", "evaluation.episodes=2", "evaluation.looks=[]"]
+    """One rollout, an episode a part."""
+    return [*tiny, "total_timesteps=128", "evaluation.episodes=1", "evaluation.looks=[]"]
 
 
 def test_the_game_can_be_changed(call: Call, quick: list[str], tmp_path: Path) -> None:

@@ -62,7 +62,9 @@ def image() -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
 
 
-def test_networks_are_plain_smp_elsewhere(image: np.ndarray, tmp_path: Path) -> None:
+def test_networks_and_runs_are_plain_smp_elsewhere(
+    call: Callable[..., Any], tiny: list[str], image: np.ndarray, tmp_path: Path
+) -> None:
     options: dict[str, dict[str, Any]] = {
         "unet": {"decoder_channels": [16, 8, 8], "encoder_depth": 3},
         "fpn": {},
@@ -70,24 +72,19 @@ def test_networks_are_plain_smp_elsewhere(image: np.ndarray, tmp_path: Path) -> 
     }
     networks = {arch: create_network(arch, classes=3, **given) for arch, given in options.items()}
     mean, std = (0.1, 0.2, 0.3), (0.4, 0.5, 0.6)
+    expected = {}
     for arch, network in networks.items():
         save_stock(SegmentationModule(network, num_classes=3).network, tmp_path / arch, mean, std)
-    answers = elsewhere([tmp_path / arch for arch in networks], image, tmp_path)
-    for network, answer in zip(networks.values(), answers, strict=True):
-        np.testing.assert_allclose(answer, logits(network, image, mean, std), rtol=1e-4, atol=1e-4)
-
-
-def test_a_run_becomes_a_folder(call: Callable[..., Any], tiny: list[str], image: np.ndarray, tmp_path: Path) -> None:
+        expected[arch] = logits(network, image, mean, std)
     run = tmp_path / "run"
     arguments = ["averaging=wakd", "+data.mean=[0.5,0.5,0.5]", "+data.std=[0.25,0.25,0.25]", f"run_dir={run}"]
     assert call(train, *tiny, *arguments).status == 0
-    kinds = ("last", "averaged")
-    for weights in kinds:
+    for weights in ("last", "averaged"):
         save_run(run, tmp_path / weights, weights)
-    answers = elsewhere([tmp_path / weights for weights in kinds], image, tmp_path)
-    for weights, answer in zip(kinds, answers, strict=True):
-        network = load_network(Run(run), weights)[0]
-        np.testing.assert_allclose(answer, logits(network, image, [0.5] * 3, [0.25] * 3), rtol=1e-4, atol=1e-4)
+        expected[weights] = logits(load_network(Run(run), weights)[0], image, [0.5] * 3, [0.25] * 3)
+    answers = elsewhere([tmp_path / name for name in expected], image, tmp_path)
+    for name, answer in zip(expected, answers, strict=True):
+        np.testing.assert_allclose(answer, expected[name], rtol=1e-4, atol=1e-4, err_msg=name)
     # The file itself has the names that the library's own network has.
     plain: Any = smp.from_pretrained(str(tmp_path / "last"))
     assert plain.load_state_dict(load_file(run / "checkpoints" / "last.safetensors")).missing_keys == []

@@ -1,10 +1,6 @@
 """``kdseg-train`` and ``kdseg-evaluate`` on real images, from the command line to the run's folder."""
 
 import dataclasses
-import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -345,21 +341,3 @@ def test_a_checkpoint_survives_training_that_diverges_later(call: Call, tiny: li
     assert "the last checkpoint of finite weights is in" in outcome.err
     network, _ = load_network(run)
     assert all(torch.isfinite(tensor).all() for tensor in network.state_dict().values())
-
-
-def test_the_installed_program_writes_into_its_run_folder_alone(tiny: list[str], tmp_path: Path) -> None:
-    program = Path(sys.executable).with_name("kdseg-train")
-    done = subprocess.run(
-        [program, *tiny, "trainer.max_steps=2", "run_dir=here"],
-        cwd=tmp_path,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    run = Run(tmp_path / "here")
-    assert run.finished
-    assert [path.name for path in tmp_path.iterdir()] == ["here"]  # nothing is left lying about
-    for line in run.record_path.read_text().splitlines():
-        assert json.loads(line)["task"] == "seg"
