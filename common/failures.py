@@ -1,6 +1,7 @@
 """What a program says when it cannot go on: one line, and a status."""
 
 import contextlib
+import re
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -18,11 +19,16 @@ Foreseen = Callable[[Exception], str | None]
 """What a mistake in the input says in one line, or ``None`` for what nobody foresaw."""
 
 
+# As libraries in Rust tell it in errors of their own, safetensors among them.
+_OF_THE_SYSTEM = re.compile(r"\(os error \d+\)")
+
+
 def plainly(error: Exception) -> str | None:
     """What a mistake of our own kinds says, or of the file system."""
     if isinstance(error, (InputError, NonFiniteLossError)):
         return str(error)
-    return " ".join(str(error).split()) if isinstance(error, OSError) else None
+    said = " ".join(str(error).split())
+    return said if isinstance(error, OSError) or _OF_THE_SYSTEM.search(said) else None
 
 
 def end(error: Exception, said: str, status: int) -> None:

@@ -64,6 +64,8 @@ def faults_of(done: "subprocess.CompletedProcess[str]") -> list[str]:
         found.append(f"a traceback: {lines[-1] if lines else ''}")
     if done.returncode and (not lines or not lines[-1].startswith("error: ")):
         found.append(f"status {done.returncode} without a line that says why: {lines[-1:]}")
+    elif done.returncode not in (0, 2):
+        found.append(f"status {done.returncode}, as if nobody had foreseen it: {lines[-1]}")
     return found
 
 

@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from safetensors.torch import save_file
 
 from common.application import one_line, one_line_errors, run
 from common.errors import AlreadyFinishedError, InputError, Interrupted, NonFiniteLossError
@@ -222,6 +224,14 @@ def test_a_sweep_passes_over_what_is_finished(call: Call) -> None:
 def test_one_line_keeps_what_is_one_line() -> None:
     assert one_line(ValueError("x=1: wrong\n  full_key: x\nobject_type=dict")) == "x=1: wrong"
     assert one_line(InputError("full_key_of_mine=1 is wrong")) == "full_key_of_mine=1 is wrong"
+
+
+def test_what_a_library_says_of_the_file_system_is_foreseen(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop, one_line_errors():
+        save_file({"weight": torch.zeros(8)}, "/no/such/folder/file.safetensors")
+    assert stop.value.code == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and "No such file or directory (os error 2)" in said and "--debug" not in said
 
 
 def test_one_line_errors_let_success_pass(capsys: pytest.CaptureFixture[str]) -> None:
