@@ -14,13 +14,11 @@ from common.text import clipped, visible
 
 DEBUG = "--debug"
 OWN_PACKAGES = ("common", "kdrl", "kdseg")
+# As libraries in Rust tell it in errors of their own, safetensors among them.
+_OF_THE_SYSTEM = re.compile(r"\(os error \d+\)")
 
 Foreseen = Callable[[Exception], str | None]
 """What a mistake in the input says in one line, or ``None`` for what nobody foresaw."""
-
-
-# As libraries in Rust tell it in errors of their own, safetensors among them.
-_OF_THE_SYSTEM = re.compile(r"\(os error \d+\)")
 
 
 def plainly(error: Exception) -> str | None:

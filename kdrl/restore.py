@@ -55,8 +55,7 @@ def import_named(modules: Sequence[str], where: str = "modules") -> None:
     Raises:
         InputError: a module that cannot be imported.
     """
-    here = os.getcwd()
-    if modules and here not in sys.path:
+    if modules and (here := os.getcwd()) not in sys.path:
         sys.path.append(here)  # last: no file there stands for an installed module
     for name in modules:
         try:

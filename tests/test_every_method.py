@@ -621,6 +621,12 @@ def test_the_hosts_own_archive_keeps_all_of_a_method(case: Case) -> None:
     assert_same_training(case.trained, resumed)
 
 
+def test_the_same_seed_twice_is_equal(case: Case) -> None:
+    again = TASKS[case.task].run(method(case.name, case.task), 1)
+    assert len(again.losses) == len(case.trained.losses)
+    assert_same_training(case.trained, again)
+
+
 @pytest.mark.parametrize("name", AVERAGERS)
 @pytest.mark.parametrize("task", ["digits", "segmentation"])
 def test_the_hosts_own_archive_keeps_an_average(task: str, name: str, tmp_path: Path) -> None:
