@@ -16,6 +16,7 @@ STRONG = {
     "scarce_5": "nuclei, 5 % of the masks",
     "scarce_25": "nuclei, 25 % of the masks",
     "one_labelled": "nuclei, masks of one domain",
+    "colonies_one_labelled": "bacteria, masks of one domain",
     "microcolonies": "bacteria",
     "looks": "game frames",
 }

@@ -14,7 +14,8 @@ second run. Grids:
   Procgen games. A folder of their own each;
 - ``scarce_5``, ``scarce_25``: with masks for so many per cent of the images, in the folder of ``nuclei_invert``, whose
   teachers they ask;
-- ``one_labelled``: with masks for one source domain, there too;
+- ``one_labelled``: with masks for one source domain, there too; ``colonies_one_labelled``: the same of bacteria, in the
+  folder of ``microcolonies``;
 - ``dropout``: the weight of SD-Dropout, five seeds. A folder of its own;
 - ``pilot``: which games plain PPO learns in a quarter of a million steps, with which settings, judged on the levels it
   is trained on;
@@ -59,6 +60,7 @@ def _plain(*names: str) -> dict[str, tuple[str, ...]]:
 
 
 _TWO_STAINS_AND_A_LOOK = stains("purple_on_white", folder="data") | stains("fluorescence") | looks(generated="coinrun")
+_SMALL = stains(*STAINS, folder="small")
 _LARGE = ("network=unet_lite0", *AVERAGING)
 _ENSEMBLE = ("large-0", "large-1", "large-2")
 _COMPLEMENTARY = ("without-0", "without-1", "without-2")
@@ -101,11 +103,11 @@ def _strong(
     )
 
 
-def _scarce(room: str, *few: str) -> Grid:
+def _scarce(room: str, targets: Mapping[str, Sequence[str]], *few: str) -> Grid:
     """Few masks, all images: what teachers are for that were trained where there were masks."""
     taught = {**_plain("kd", "kddg", "kddg_sdd"), "wakd": _WAKD}
     grid = _strong(
-        stains(*STAINS, folder="small"),
+        targets,
         "colour_invert",
         _plain("erm", "sd_dropout") | taught,
         dict.fromkeys(taught, _ENSEMBLE[:1]),
@@ -208,7 +210,7 @@ GRIDS: Mapping[str, Grid] = {
         {"teacher": TeacherOf(("network=unet_lite0", *AVERAGING))},
     ),
     "nuclei_invert": _strong(
-        stains(*STAINS, folder="small"),
+        _SMALL,
         "colour_invert",
         {
             **_CORE,
@@ -224,12 +226,13 @@ GRIDS: Mapping[str, Grid] = {
             "kd_complementary": _COMPLEMENTARY,
         },
     ),
-    "nuclei_mild": _strong(stains(*STAINS, folder="small"), "mild", _CORE, _ASKED),
+    "nuclei_mild": _strong(_SMALL, "mild", _CORE, _ASKED),
     "microcolonies": _strong(microcolonies(), "colour_invert", _CORE, _ASKED),
     "looks": _strong(looks(coinrun="coinrun", climber="climber", ninja="ninja"), "colour", _CORE, _ASKED),
-    "scarce_5": _scarce("scarce_5", "data.labelled_fraction=0.05"),
-    "scarce_25": _scarce("scarce_25", "data.labelled_fraction=0.25"),
-    "one_labelled": _scarce("one_labelled", "data.root={one_labelled}"),
+    "scarce_5": _scarce("scarce_5", _SMALL, "data.labelled_fraction=0.05"),
+    "scarce_25": _scarce("scarce_25", _SMALL, "data.labelled_fraction=0.25"),
+    "one_labelled": _scarce("one_labelled", _SMALL, "data.root={one_labelled}"),
+    "colonies_one_labelled": _scarce("one_labelled", microcolonies(), "data.root={colonies_one_labelled}"),
     "dropout": Grid(
         "kdseg",
         looks(generated="coinrun") | stains("purple_on_white"),

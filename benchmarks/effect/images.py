@@ -1,4 +1,4 @@
-"""Folders of domains that the grids make of the nuclei: fewer images, or masks for one domain alone."""
+"""Folders of domains that the grids make of a data set: fewer images, or masks for one domain alone."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -9,6 +9,8 @@ from PIL import Image
 STAINS = ("fluorescence", "grey_brightfield", "purple_on_purple", "purple_on_white")
 LABELLED = ("fluorescence", "purple_on_purple")
 """The domains with most images: the first that is not held out keeps its masks where one does alone."""
+LABELLED_COLONIES = ("fluorescence", "phase_contrast")
+"""The same of the bacteria, whose domains have equally many: fluorescence as of the nuclei."""
 
 
 SIDE = 512
@@ -58,16 +60,30 @@ def hide_masks(building: Path, names: Sequence[str]) -> None:
 def _one_labelled(nuclei: Path, building: Path, target: str) -> None:
     """The same where one source domain has masks and the others have images alone."""
     _small(nuclei, building, target)
-    labelled = next(name for name in LABELLED if name != target)
-    hide_masks(building, [name for name in STAINS if name not in (target, labelled)])
+    _label_one(building, target, LABELLED)
+
+
+def _colonies_one_labelled(colonies: Path, building: Path, target: str) -> None:
+    """The bacteria where one source domain has masks and the others have images alone."""
+    building.mkdir(parents=True)
+    for path in colonies.iterdir():
+        (building / path.name).symlink_to(path)
+    _label_one(building, target, LABELLED_COLONIES)
+
+
+def _label_one(building: Path, target: str, first: Sequence[str]) -> None:
+    """Leave masks to the held-out domain and to the first of these that is another."""
+    labelled = next(name for name in first if name != target)
+    hide_masks(building, [path.name for path in building.iterdir() if path.name not in (target, labelled)])
 
 
 MADE: dict[str, Callable[[Path, Path, str], None]] = {
     "thinned": _thinned,
     "small": _small,
     "one_labelled": _one_labelled,
+    "colonies_one_labelled": _colonies_one_labelled,
 }
-ONE_EACH = ("one_labelled",)
+ONE_EACH = ("one_labelled", "colonies_one_labelled")
 """Made for each target anew."""
 
 

@@ -28,6 +28,7 @@ SURE, UNSURE = "#0072b2", "#8b949e"
 PANELS = {
     "nuclei_invert": "nuclei, unseen stain",
     "one_labelled": "nuclei, masks of one domain",
+    "colonies_one_labelled": "bacteria, masks of one domain",
     "microcolonies": "bacteria, unseen imaging",
     "looks": "game frames, unseen look",
 }

@@ -17,7 +17,8 @@ TITLES: Mapping[str, str] = {
     "scarce_5": "Masks for 5 % of the images, all images to distil on",
     "scarce_25": "Masks for 25 % of the images, all images to distil on",
     "one_labelled": "Masks for one source domain, images of all to distil on",
-    "microcolonies": "A second data set: generated bacteria, one imaging never seen (mIoU), preset `colour_invert`",
+    "colonies_one_labelled": "A second data set, generated bacteria: masks for one source domain, images of all",
+    "microcolonies": "The bacteria with all masks: one imaging never seen (mIoU), preset `colour_invert`",
     "looks": "A third: frames of three Procgen games, one look never seen (mIoU), preset `colour`",
 }
 
