@@ -1,5 +1,7 @@
 """The programs of this installation, as a benchmark calls them, and their configuration."""
 
+import copy
+import functools
 import os
 import subprocess
 import sys
@@ -26,5 +28,10 @@ def call(program: str, *arguments: str) -> None:
 
 def configured(task: str, *overrides: str) -> DictConfig:
     """The training program's own configuration (``kdrl`` or ``kdseg``), so that defaults are never copied here."""
+    return copy.deepcopy(_composed(task, overrides))
+
+
+@functools.cache
+def _composed(task: str, overrides: tuple[str, ...]) -> DictConfig:
     with initialize_config_dir(version_base="1.3", config_dir=str(config_directory())):
         return compose(f"{task}/train", overrides=list(overrides))

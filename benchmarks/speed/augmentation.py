@@ -11,7 +11,7 @@ import itertools
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any, get_args
 
@@ -52,11 +52,14 @@ class Steps:
         )
         if clean:
             self.data.train_dataset.show_clean()
-        self.steps, self.batches = steps, self._endless()
-        if kept:
-            self.batches = itertools.repeat(next(self.batches))
+        self.steps, self._loaded = steps, self._endless()
+        self.batches = itertools.repeat(next(self._loaded)) if kept else self._loaded
 
-    def _endless(self) -> Iterator[Entry]:
+    def close(self) -> None:
+        """Stop the workers, for whose end the interpreter waits seconds otherwise."""
+        self._loaded.close()
+
+    def _endless(self) -> Generator[Entry, None, None]:
         loader = self.data.train_dataloader()
         while True:
             yield from loader
@@ -84,6 +87,8 @@ def measure(rounds: int = 5, steps: int = 40) -> dict[str, Any]:
     players["colour, clean view"] = Steps("colour", True, steps)
     players["one batch again and again"] = Steps("colour_invert", False, steps, kept=True)
     wall, _ = take_turns(players, rounds)
+    for player in players.values():
+        player.close()
     loading = figure(1 - wall["one batch again and again"] / wall["colour_invert"])
     ratios = {name: figure(seconds / wall["none"]) for name, seconds in wall.items() if name in AUGMENTED}
     return {"seconds": summary(wall), "ratios": ratios, "loading": loading}
