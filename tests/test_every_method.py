@@ -260,7 +260,7 @@ class Digits:
 
 
 @functools.cache
-def nuclei_batch(side: int = 32) -> Batch:
+def nuclei_batch(side: int = 24) -> Batch:
     """A real image of each domain, with a band of ignored pixels."""
     images, masks = [], []
     for domain in sorted(path for path in NUCLEI.iterdir() if path.is_dir()):
@@ -318,7 +318,7 @@ class Segmentation:
     def own_domain() -> tuple[Layout, Sample]:
         """For AuG-KD."""
         images, masks = nuclei_batch()["image"], nuclei_batch()["mask"]
-        return Layout(2, 3, (32, 32), True, (-1.0,) * 3, (1.0,) * 3), Sample(images, masks, masks != 255)
+        return Layout(2, 3, (24, 24), True, (-1.0,) * 3, (1.0,) * 3), Sample(images, masks, masks != 255)
 
     @staticmethod
     @functools.cache
