@@ -34,7 +34,13 @@ ROLLOUT, STEPS = 64, 256
 STANDING = ("erm", "kddg_sdd", "augkd", "cross_fitted", "iter")
 SERVED = [name for name in METHODS if name not in REFUSED["policy"] and (name in STANDING or keeps_state(name))]
 AVERAGERS = sorted(path.stem for path in (config_directory() / "averaging").glob("*.yaml") if path.stem != "none")
-DRIVERS = ("mixed", "teacher")
+# Each with an average; there are as many.
+OTHERWISE = [
+    ["driver=mixed", "method=kd"],
+    ["driver=teacher", "method=kd"],
+    ["normalize_reward=false", "method=sd_dropout"],
+    ["env.look=plain", "env.difficulty=hard"],
+]
 
 
 def settings(tmp_path: Path, *overrides: str) -> TrainSettings:
@@ -116,10 +122,7 @@ def differences(ours: Any, theirs: Any, place: str) -> Iterator[str]:
     "overrides",
     [
         *([f"method={name}", *(SMALL if name == "augkd" else ())] for name in SERVED),
-        *([f"averaging={name}", "method=sd_dropout"] for name in AVERAGERS),
-        *([f"driver={name}", "method=kd"] for name in DRIVERS),
-        ["normalize_reward=false"],
-        ["env.look=plain", "env.difficulty=hard"],
+        *([f"averaging={name}", *other] for name, other in zip(AVERAGERS, OTHERWISE, strict=True)),
     ],
     ids=" ".join,
 )

@@ -1,5 +1,6 @@
 """A segmentation training in mid-course, through a file and back, with every method: the same bits at the end."""
 
+import itertools
 import random
 from collections.abc import Iterator
 from pathlib import Path
@@ -35,6 +36,19 @@ pytestmark = [
 STANDING = ("erm", "kddg_sdd", "augkd", "cross_fitted", "iter")
 SERVED = [name for name in METHODS if name not in REFUSED["segmentation"] and (name in STANDING or keeps_state(name))]
 AVERAGERS = sorted(path.stem for path in (config_directory() / "averaging").glob("*.yaml") if path.stem != "none")
+# Each with an average; there are more than averages.
+OTHERWISE = [
+    ["+trainer.accumulate_grad_batches=2", "method=dps", "checkpoint_every=3"],
+    ["data.num_workers=2", "data.balanced=false", "method=beta_smoothing"],
+    # A validation after the last step, and a pass that ends with the state.
+    ["method=dlb", "evaluation.every=4", "trainer.max_steps=8", "checkpoint_every=6"],
+    [
+        *("optimizer._target_=torch.optim.SGD", "+optimizer.momentum=0.9", "channels_last=false"),
+        *("learning_rate.shape=one_cycle", "learning_rate.encoder=0.5"),
+    ],
+    ["checkpoint_every=3", "method=ps_kd"],
+    ["trainer.precision=bf16-mixed", "method=kddg_sdd", "teacher_view=clean"],
+]
 # Nine images in batches of four: a pass is three steps long, and the state is that in the middle of the second.
 STEPS, SAVED = 6, 4
 
@@ -95,17 +109,7 @@ def states(program: SegmentationTraining) -> Iterator[tuple[str, Any]]:
     "overrides",
     [
         *([f"method={name}", *(SMALL if name == "augkd" else ())] for name in SERVED),
-        *([f"averaging={name}", "method=sd_dropout"] for name in AVERAGERS),
-        # A validation after the last step, and a pass that ends with the state.
-        ["averaging=swad", "method=dlb", "evaluation.every=4", "trainer.max_steps=8", "checkpoint_every=6"],
-        ["+trainer.accumulate_grad_batches=2", "method=dps", "checkpoint_every=3"],
-        ["data.num_workers=2", "data.balanced=false", "method=beta_smoothing"],
-        [
-            *("optimizer._target_=torch.optim.SGD", "+optimizer.momentum=0.9", "channels_last=false"),
-            *("learning_rate.shape=one_cycle", "learning_rate.encoder=0.5"),
-        ],
-        ["checkpoint_every=3", "method=ps_kd"],
-        ["trainer.precision=bf16-mixed", "method=kddg", "teacher_view=clean"],
+        *([f"averaging={name}", *other] for name, other in zip(itertools.cycle(AVERAGERS), OTHERWISE, strict=False)),
     ],
     ids=" ".join,
 )
