@@ -23,6 +23,7 @@ from common.runs.folder import Run
 from common.runs.records import LAST
 from common.runs.weights import weights_path
 from tests.nuclei import SMALL_NETWORK
+from tests.policies import SMALL_POLICY
 
 Call = Callable[..., Any]
 SMALL = (
@@ -33,11 +34,7 @@ SMALL = (
 PROGRAMS: dict[str, tuple[Callable[[], None], tuple[str, ...], tuple[str, ...], tuple[str, ...]]] = {
     "policies": (
         kdrl.train.main,
-        (
-            *("env=starpilot", "env.num_envs=4", "env.threads=0", "total_timesteps=128", "ppo.n_steps=16"),
-            *("ppo.batch_size=32", "ppo.n_epochs=1", "network.features_dim=16", "evaluation.episodes=1"),
-            *("evaluation.looks=[themed]", "evaluation.every=0", "device=cpu", "checkpoint_every=64", "logger=[csv]"),
-        ),
+        (*(*SMALL_POLICY, "evaluation.looks=[themed]", "checkpoint_every=64"),),
         ("env.look=themed",),
         ("env.look=plain",),
     ),

@@ -19,6 +19,7 @@ from common.report.main import main as report
 from common.runs.folder import Run
 from common.runs.records import Record
 from tests.nuclei import SMALL_NETWORK
+from tests.policies import SMALL_POLICY
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*LeafSpec.* is deprecated:FutureWarning"),
@@ -60,10 +61,8 @@ PROGRAMS = {
         kdrl.train.main,
         kdrl.evaluate.main,
         (
-            *("env=starpilot", "env.num_envs=4", "env.threads=0", "total_timesteps=256", "ppo.n_steps=32"),
-            *("ppo.batch_size=64", "ppo.n_epochs=1", "network.features_dim=16", "evaluation.episodes=1"),
-            *("evaluation.looks=[]", "evaluation.every=128", "evaluation.progress_episodes=1", "logger=[csv]"),
-            "device=cpu",
+            *(*SMALL_POLICY, "total_timesteps=256", "ppo.n_steps=32", "ppo.batch_size=64"),
+            *("evaluation.every=128", "evaluation.progress_episodes=1"),
         ),
         ("episodes=1", "num_envs=1", "looks=[]", "device=cpu"),
         "evaluation.every=128",

@@ -28,6 +28,7 @@ from common.runs.folder import Run
 from kdseg.configured import make_data
 from tests.nuclei import SMALL_NETWORK
 from tests.odd_bytes import Harm
+from tests.policies import SMALL_POLICY
 
 Call = Callable[..., Any]
 
@@ -58,9 +59,8 @@ TARGETS = [
 @pytest.fixture(scope="module")
 def policies(call: Call, tmp_path_factory: pytest.TempPathFactory) -> Run:
     folder = tmp_path_factory.mktemp("policies") / "run"
-    arguments = ["env=starpilot", "env.num_envs=4", "env.threads=0", "total_timesteps=64", "ppo.n_steps=16"]
-    arguments += ["ppo.batch_size=32", "network.features_dim=16", "evaluation.episodes=4", "evaluation.looks=[themed]"]
-    outcome = call(kdrl.train.main, *arguments, "evaluation.every=0", "device=cpu", f"run_dir={folder}")
+    more = ("total_timesteps=64", "evaluation.episodes=4", "evaluation.looks=[themed]")
+    outcome = call(kdrl.train.main, *SMALL_POLICY, *more, f"run_dir={folder}")
     assert (outcome.status, outcome.err) == (0, "")
     return Run(folder)
 

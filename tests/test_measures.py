@@ -21,16 +21,13 @@ from common.report.main import main as report
 from common.runs.folder import Run
 from common.runs.records import Record
 from tests.nuclei import SMALL_NETWORK
+from tests.policies import SMALL_POLICY
 
 Call = Callable[..., Any]
 TRAIN: dict[str, tuple[Callable[[], None], tuple[str, ...]]] = {
     "policies": (
         kdrl.train.main,
-        (
-            *("env=starpilot", "env.num_envs=4", "env.threads=0", "total_timesteps=128", "ppo.n_steps=16"),
-            *("ppo.batch_size=32", "ppo.n_epochs=1", "network.features_dim=16", "evaluation.episodes=1"),
-            *("evaluation.looks=[]", "evaluation.every=0", "device=cpu", "logger=[csv]"),
-        ),
+        SMALL_POLICY,
     ),
     "segmentation": (
         kdseg.train.main,

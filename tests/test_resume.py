@@ -23,6 +23,7 @@ from common.runs.keeper import Keeper
 from common.runs.records import SELECTIONS
 from common.runs.status import Status
 from tests.nuclei import SMALL_NETWORK
+from tests.policies import SMALL_POLICY
 
 Call = Callable[..., Any]
 
@@ -46,10 +47,8 @@ PROGRAMS = {
     "policies": Program(
         kdrl.train.main,
         (
-            *("env=starpilot", "env.num_envs=4", "env.threads=0", "total_timesteps=384", "ppo.n_steps=16"),
-            *("ppo.batch_size=32", "ppo.n_epochs=2", "network.features_dim=16", "evaluation.episodes=1"),
-            *("evaluation.looks=[]", "evaluation.every=128", "evaluation.progress_episodes=1", "device=cpu"),
-            *("checkpoint_every=64", "logger=[csv]"),
+            *(*SMALL_POLICY, "total_timesteps=384", "ppo.n_epochs=2", "checkpoint_every=64"),
+            *("evaluation.every=128", "evaluation.progress_episodes=1"),
         ),
         ("method=kddg_sdd", "driver=mixed", "averaging=swad", "selection=[validated,oracle]"),
         kdrl.train,

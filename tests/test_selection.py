@@ -20,6 +20,7 @@ from common.runs.folder import Run
 from common.runs.selection import Selection
 from common.runs.weights import weights_path
 from tests.nuclei import SMALL_NETWORK
+from tests.policies import SMALL_POLICY
 
 Call = Callable[..., Any]
 Program = tuple[Callable[[], None], Callable[[], None], tuple[str, ...], tuple[str, ...]]
@@ -28,10 +29,8 @@ PROGRAMS: dict[str, Program] = {
         kdrl.train.main,
         kdrl.evaluate.main,
         (
-            *("env=starpilot", "env.num_envs=4", "env.threads=0", "total_timesteps=384", "ppo.n_steps=32"),
-            *("ppo.batch_size=32", "ppo.n_epochs=1", "ppo.learning_rate=0.01", "network.features_dim=16"),
-            *("evaluation.episodes=4", "evaluation.looks=[]", "evaluation.every=128"),
-            *("evaluation.progress_episodes=4", "device=cpu", "logger=[csv]"),
+            *(*SMALL_POLICY, "total_timesteps=384", "ppo.n_steps=32", "ppo.learning_rate=0.01"),
+            *("evaluation.episodes=4", "evaluation.every=128", "evaluation.progress_episodes=4"),
         ),
         ("device=cpu", "episodes=2", "num_envs=2", "looks=[]"),
     ),

@@ -24,6 +24,7 @@ from common.sharing import new_folder
 from kdrl.restore import load_network as load_policy
 from kdseg.restore import load_network
 from tests.nuclei import SMALL_NETWORK
+from tests.policies import SMALL_POLICY
 
 onnxruntime = pytest.importorskip("onnxruntime")
 Call = Callable[..., Any]
@@ -74,11 +75,8 @@ def segmentation(call: Call, small_nuclei: Path, tmp_path_factory: pytest.TempPa
 @pytest.fixture(scope="module")
 def policy(call: Call, tmp_path_factory: pytest.TempPathFactory) -> Shared:
     root = tmp_path_factory.mktemp("policy")
-    arguments = [
-        *("env=starpilot", "env.num_envs=8", "env.threads=0", "total_timesteps=128", "ppo.n_steps=16", "device=cpu"),
-        *("ppo.batch_size=64", "network.features_dim=32", "evaluation.episodes=8", "evaluation.looks=[]"),
-    ]
-    assert call(kdrl.train.main, *arguments, f"run_dir={root / 'run'}").status == 0
+    more = ("network.features_dim=32", "evaluation.episodes=8")
+    assert call(kdrl.train.main, *SMALL_POLICY, *more, f"run_dir={root / 'run'}").status == 0
     done = call(kdrl.export.main, f"run={root / 'run'}", f"out={root / 'out'}", "int8=true")
     assert done.status == 0, done.err
     return Shared(root / "run", root / "out", done.out)

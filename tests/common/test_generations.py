@@ -17,6 +17,7 @@ from common.runs.folder import Run
 from kdrl.train import main as train_policy
 from kdseg.train import main as train_network
 from tests.nuclei import SMALL_NETWORK
+from tests.policies import SMALL_POLICY
 
 Call = Callable[..., Any]
 
@@ -85,11 +86,7 @@ def test_the_program_says_what_is_missing(call: Call, tmp_path: Path) -> None:
     assert (outcome.status, outcome.err) == (2, "error: --count=0 must be at least 1\n")
 
 
-POLICY = [
-    *("kdrl-train", "method=kd", "env=starpilot", "env.num_envs=8", "env.threads=0", "total_timesteps=128"),
-    *("ppo.n_steps=16", "ppo.batch_size=64", "evaluation.episodes=1", "evaluation.looks=[]", "device=cpu"),
-    *("evaluation.every=0", "network.features_dim=16", "logger=[csv]"),
-]
+POLICY = ["kdrl-train", "method=kd", *SMALL_POLICY]
 NETWORK = [
     *("kdseg-train", "method=kd", "data=nuclei", "data.root=tests/data/nuclei", "data.target=purple_on_white"),
     *("data.batch_size=2", "trainer.max_steps=2", "evaluation.every=0", "data.crop_size=32", *SMALL_NETWORK),

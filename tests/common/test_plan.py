@@ -23,6 +23,7 @@ from kdrl.train import main as train_policy
 from kdseg.settings import TrainSettings as SegmentationSettings
 from kdseg.train import main as train_network
 from tests.nuclei import SMALL_NETWORK
+from tests.policies import SMALL_POLICY
 
 Call = Callable[..., Any]
 GIVEN = ["experiment=recipe", "data.root=/d", "network=unet_small", "+trainer.devices=1", "plan.out=out"]
@@ -90,11 +91,7 @@ def test_experiments_of_both_tasks_compose_for_both(experiment: str, program: st
         assert made.averaging["name"] == experiment
 
 
-POLICY = [
-    *("env=starpilot", "env.num_envs=8", "env.threads=0", "total_timesteps=128", "ppo.n_steps=16", "ppo.batch_size=64"),
-    *("evaluation.episodes=1", "evaluation.looks=[]", "evaluation.every=0", "device=cpu", "logger=[csv]"),
-    *("network.features_dim=16", "~plan.teachers.long-1", "plan.teachers.long-0=['method=erm']"),
-]
+POLICY = [*SMALL_POLICY, "~plan.teachers.long-1", "plan.teachers.long-0=['method=erm']"]
 NETWORK = [
     *("data=nuclei", "data.target=fluorescence", "data.batch_size=4", "data.crop_size=32", "trainer.max_steps=2"),
     *("trainer.accelerator=cpu", "evaluation.every=0"),

@@ -25,6 +25,7 @@ from kdrl.ppo import DistilledPPO
 from kdrl.resume import StateKeeping, restore
 from kdrl.settings import TrainSettings
 from kdrl.train import PolicyTraining
+from tests.policies import SMALL_POLICY
 from tests.test_augkd import SMALL
 from tests.test_every_method import METHODS, REFUSED, keeps_state
 
@@ -46,8 +47,7 @@ OTHERWISE = [
 def settings(tmp_path: Path, *overrides: str) -> TrainSettings:
     GlobalHydra.instance().clear()
     common = [
-        *("env=starpilot", "env.num_envs=4", "env.threads=0", f"total_timesteps={STEPS}", "ppo.n_steps=16"),
-        *("ppo.batch_size=32", "ppo.n_epochs=2", "network.features_dim=16", "device=cpu", "evaluation.every=64"),
+        *(*SMALL_POLICY, f"total_timesteps={STEPS}", "ppo.n_epochs=2", "evaluation.every=64"),
         *("evaluation.progress_episodes=1", f"run_dir={tmp_path / 'run'}", f"checkpoint_every={2 * ROLLOUT}"),
     ]
     with initialize_config_dir(str(config_directory()), version_base="1.3"):
@@ -60,7 +60,7 @@ def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from kdrl.train import train
 
     folder = tmp_path_factory.mktemp("teacher")
-    made = settings(folder, "seed=9", "evaluation.every=0", "evaluation.episodes=1", "evaluation.looks=[]")
+    made = settings(folder, "seed=9", "evaluation.every=0")
     train(made)
     return folder / "run"
 
