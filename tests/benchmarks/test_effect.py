@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from benchmarks.effect import comparison, defaults, keeping, table
+from benchmarks.effect import comparison, defaults, images, keeping, table
 from benchmarks.effect import grid as benchmark
 from benchmarks.effect.cells import TEACHER_SEED, Cell
 from benchmarks.effect.grids import AVERAGING, GRIDS
+from benchmarks.effect.microcolonies import DOMAINS
 from benchmarks.programs import configured
 from common.configuration import check_settings
 from common.runs.folder import Run
@@ -40,6 +41,24 @@ def test_every_cell_is_a_valid_configuration(name: str, tmp_path: Path) -> None:
         assert settings.method["name"] == ("erm" if is_teacher else cell.method)
         averages = not is_teacher or set(AVERAGING) <= set(grid.teachers[cell.method].overrides)
         assert settings.averaging["name"] == ("wakd" if averages else "none")
+
+
+@pytest.mark.parametrize(("target", "labelled"), [("fluorescence", "phase_contrast"), ("uneven_light", "fluorescence")])
+def test_one_domain_alone_keeps_its_masks(target: str, labelled: str, tmp_path: Path) -> None:
+    for name in DOMAINS:
+        for kind in ("images", "masks"):
+            (tmp_path / "colonies" / name / kind).mkdir(parents=True)
+            (tmp_path / "colonies" / name / kind / "0.png").touch()
+    grid = GRIDS["colonies_one_labelled"]
+    given = grid.given(target, "kd")
+    images.make(given, target, tmp_path / "colonies", tmp_path)
+    root = Path(images.place("colonies_one_labelled", target, None, tmp_path))
+    assert images.placed(given, target, tmp_path / "colonies", tmp_path)[-2] == f"data.root={root}"
+    found = {path.name: {kind.name for kind in path.iterdir()} for path in root.iterdir() if path.name[0] != "."}
+    assert found == {name: {"images", "masks"} if name in (target, labelled) else {"unlabelled"} for name in DOMAINS}
+    assert all(
+        len(list(path.glob("*/0.png"))) == len(found[path.name]) for path in root.iterdir() if path.name in found
+    )
 
 
 def test_all_methods_of_a_grid_have_the_same_steps() -> None:
