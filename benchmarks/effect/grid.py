@@ -172,7 +172,7 @@ def collect(name: str, runs: Path) -> None:
 
     grid = GRIDS[name]
     path = RESULTS / f"{name}.jsonl"
-    known = {Cell(*(row[field] for field in Cell._fields)): row for row in read(path)}
+    known = {Cell(*(one[field] for field in Cell._fields)): one for one in read(path)}
     cells = [*grid.teacher_cells(), *grid.cells()]
     finished = [cell for cell in cells if Run(folder(runs, grid, cell)).finished]
     rows = known | {cell: row(grid, cell, runs) for cell in finished}  # teachers may have been trained elsewhere
