@@ -18,6 +18,7 @@ check: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	@$(MAKE) --no-print-directory docs
 	$(BIN)/pytest
 
 docs: $(INSTALLED)

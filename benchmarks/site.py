@@ -19,14 +19,15 @@ PAGES = (
     *("effect/results.md", "effect/plan.md", "effect/control.md", "digits/results.md", "augkd/results.md"),
     *("speed/results.md", "evaluation/results/nuclei.md", "evaluation/results/coinrun.md"),
 )
+PICTURE = "speed/growth.svg"
 FOUND = re.compile(r"<!-- found: ([a-z_ ]+) -->")
 HEADLINE = "<!-- headline -->"
 _HEAD = ["| grid | weights | method | Δ unseen [95 %] | time |", "|---|---|---|---|--:|"]
 
 
 def on_files(files: Files, config: Any) -> Files:
-    """Add the benchmarks' pages beside those of ``docs``."""
-    for page in PAGES:
+    """Add the benchmarks' pages, and their picture, beside those of ``docs``."""
+    for page in (*PAGES, PICTURE):
         place = f"benchmarks/{page}"
         files.append(File(place, str(ROOT), config["site_dir"], config["use_directory_urls"]))
     return files
@@ -37,6 +38,8 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     if HEADLINE in markdown:
         markdown = markdown.replace(HEADLINE, headline().replace("](benchmarks/", "](../benchmarks/"))
     markdown = FOUND.sub(lambda match: found(match[1].split()), markdown)
+    if "<!-- found" in markdown:
+        raise ValueError(f"{page.file.src_uri}: what a line <!-- found: … --> asks for is not understood")
     return re.sub(r"\]\((?:\.\./)+(benchmarks/[^)]*\.md)\)", lambda match: f"]({_up(page)}{match[1]})", markdown)
 
 

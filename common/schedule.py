@@ -21,8 +21,9 @@ class LinearSchedule:
 
     >>> LinearSchedule(start=0.0, end=0.1, fraction=0.5)(0.25)
     0.05
-    >>> [LinearSchedule(start=0.0, end=1.0, fraction=0.0, begin=0.5)(progress) for progress in (0.49, 0.5)]
-    [0.0, 1.0]
+    >>> step = LinearSchedule(start=0.0, end=1.0, fraction=0.0, begin=0.5)
+    >>> step(0.49), step(0.5)
+    (0.0, 1.0)
     """
 
     start: NotNegative
