@@ -1,6 +1,7 @@
 """The grids: every cell is a command line that a user could type, cells resume, the rule for defaults by hand."""
 
 import dataclasses
+import itertools
 import json
 from pathlib import Path
 
@@ -27,13 +28,20 @@ def test_every_cell_is_a_valid_configuration(name: str, tmp_path: Path) -> None:
     grid = GRIDS[name]
     cells = [cell for cell in grid.cells() if cell.seed == 0]
     assert len(grid.cells()) == grid.seeds * len(cells)
-    # What a target adds to a line and what a method adds do not meet: every one of either is enough, of methods that no
-    # grid before this one has.
+    # What a target adds to a line and what a method adds do not meet, nor do the parts of either: every one is enough,
+    # of methods those that have a part which none before them had.
     first = [next(iter(group)) for group in (grid.targets, grid.methods, {**grid.teachers, "": None})]
-    names = list(GRIDS)
-    had = {given for other in names[: names.index(name)] for given in GRIDS[other].methods.values()}
-    asked = [cell for cell in cells if cell.target == first[0] and grid.methods[cell.method] not in had]
-    for cell in [*asked, *(one for one in [*grid.teacher_cells(), *cells] if one.method in first)]:
+    before = [GRIDS[other] for other in itertools.takewhile(lambda other: other != name, GRIDS)]
+    had = {part for other in before for given in other.methods.values() for part in given}
+    known = [given for other in before for given in other.targets.values()]
+    asked = []
+    for cell in cells:
+        if cell.target == first[0] and (parts := set(grid.methods[cell.method]) - had):
+            asked.append(cell)
+            had |= parts
+    new = [target for target in grid.targets if target == first[0] or grid.targets[target] not in known]
+    on_new = [one for one in [*grid.teacher_cells(), *cells] if one.method in first and one.target in new]
+    for cell in [*asked, *on_new]:
         config = configured(grid.program, *benchmark.overrides(grid, cell, tmp_path, tmp_path))
         values = OmegaConf.to_container(config, resolve=True)
         settings = check_settings(values, SETTINGS[grid.program])
