@@ -32,6 +32,7 @@ ABOUTS = {
     "digits": "digits, 10 seeds",
     "nuclei": "nuclei, unseen stain",
     "nuclei, masks of one domain": "nuclei, masks of one domain of three",
+    "bacteria, masks of one domain": "generated bacteria, the same",
     "bacteria": "generated bacteria, unseen imaging",
     "CoinRun, a tenth of the teacher's steps": "CoinRun, a tenth of the teacher's steps",
 }
