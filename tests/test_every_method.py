@@ -318,7 +318,9 @@ class Segmentation:
     def own_domain() -> tuple[Layout, Sample]:
         """For AuG-KD."""
         images, masks = nuclei_batch()["image"], nuclei_batch()["mask"]
-        return Layout(2, 3, (24, 24), True, (-1.0,) * 3, (1.0,) * 3), Sample(images, masks, masks != 255)
+        return Layout(2, 3, (images.shape[2], images.shape[3]), True, (-1.0,) * 3, (1.0,) * 3), Sample(
+            images, masks, masks != 255
+        )
 
     @staticmethod
     @functools.cache

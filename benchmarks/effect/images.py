@@ -74,7 +74,8 @@ def _colonies_one_labelled(colonies: Path, building: Path, target: str) -> None:
 def _label_one(building: Path, target: str, first: Sequence[str]) -> None:
     """Leave masks to the held-out domain and to the first of these that is another."""
     labelled = next(name for name in first if name != target)
-    hide_masks(building, [path.name for path in building.iterdir() if path.name not in (target, labelled)])
+    domains = [path.parent.name for path in building.glob("*/images")]
+    hide_masks(building, [name for name in domains if name not in (target, labelled)])
 
 
 MADE: dict[str, Callable[[Path, Path, str], None]] = {

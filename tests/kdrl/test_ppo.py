@@ -526,6 +526,12 @@ def test_a_student_of_frames_comes_to_agree_with_its_teacher() -> None:
     assert last["distillation/kd"] < 0.3 * first["distillation/kd"]
 
 
+@pytest.mark.parametrize("name", METHODS)
+def test_another_seed_gives_another_policy(name: str) -> None:
+    one, two = (student(method(name), seed=seed).learn(2 * 64) for seed in (1, 2))
+    assert logged(one) != logged(two)
+
+
 # --- saving and loading ----------------------------------------------------------------------------------------------
 
 

@@ -1,5 +1,6 @@
 """A policy's training in mid-course, through a file and back, with every method: the same bits at the end."""
 
+import itertools
 import random
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,21 +28,26 @@ from kdrl.settings import TrainSettings
 from kdrl.train import PolicyTraining
 from tests.policies import SMALL_POLICY
 from tests.test_augkd import SMALL
-from tests.test_every_method import METHODS, REFUSED, keeps_state
+from tests.test_every_method import AVERAGERS, METHODS, REFUSED, keeps_state
 
 # Four rollouts; the state is that after two.
 ROLLOUT, STEPS = 64, 256
 # What stands for all methods whose terms keep nothing, or has its state elsewhere: an artefact, folds, a driver.
 STANDING = ("erm", "kddg_sdd", "augkd", "cross_fitted", "iter")
 SERVED = [name for name in METHODS if name not in REFUSED["policy"] and (name in STANDING or keeps_state(name))]
-AVERAGERS = sorted(path.stem for path in (config_directory() / "averaging").glob("*.yaml") if path.stem != "none")
-# Each with an average; there are as many.
 OTHERWISE = [
     ["driver=mixed", "method=kd"],
     ["driver=teacher", "method=kd"],
     ["normalize_reward=false", "method=sd_dropout"],
     ["env.look=plain", "env.difficulty=hard"],
 ]
+
+
+def averaged(others: list[list[str]]) -> list[list[str]]:
+    """Settings with an average each, and every average with one of them; the fewer come again."""
+    count = max(len(others), len(AVERAGERS))
+    pairs = zip(itertools.cycle(AVERAGERS), itertools.cycle(others), strict=False)
+    return [[f"averaging={name}", *other] for name, other in itertools.islice(pairs, count)]
 
 
 def settings(tmp_path: Path, *overrides: str) -> TrainSettings:
@@ -122,7 +128,7 @@ def differences(ours: Any, theirs: Any, place: str) -> Iterator[str]:
     "overrides",
     [
         *([f"method={name}", *(SMALL if name == "augkd" else ())] for name in SERVED),
-        *([f"averaging={name}", *other] for name, other in zip(AVERAGERS, OTHERWISE, strict=True)),
+        *averaged(OTHERWISE),
     ],
     ids=" ".join,
 )

@@ -1,6 +1,5 @@
 """A segmentation training in mid-course, through a file and back, with every method: the same bits at the end."""
 
-import itertools
 import random
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,7 +21,7 @@ from common.runs.keeper import Keeper
 from common.runs.status import Status
 from kdseg.settings import TrainSettings
 from kdseg.train import SegmentationTraining, train
-from tests.kdrl.test_resume import differences
+from tests.kdrl.test_resume import averaged, differences
 from tests.nuclei import SMALL_NETWORK
 from tests.test_augkd import SMALL
 from tests.test_every_method import METHODS, REFUSED, keeps_state
@@ -35,8 +34,6 @@ pytestmark = [
 # What stands for all methods whose terms keep nothing, or has its state elsewhere: an artefact, folds, a driver.
 STANDING = ("erm", "kddg_sdd", "augkd", "cross_fitted", "iter")
 SERVED = [name for name in METHODS if name not in REFUSED["segmentation"] and (name in STANDING or keeps_state(name))]
-AVERAGERS = sorted(path.stem for path in (config_directory() / "averaging").glob("*.yaml") if path.stem != "none")
-# Each with an average; there are more than averages.
 OTHERWISE = [
     ["+trainer.accumulate_grad_batches=2", "method=dps", "checkpoint_every=3"],
     ["data.num_workers=2", "data.balanced=false", "method=beta_smoothing"],
@@ -109,7 +106,7 @@ def states(program: SegmentationTraining) -> Iterator[tuple[str, Any]]:
     "overrides",
     [
         *([f"method={name}", *(SMALL if name == "augkd" else ())] for name in SERVED),
-        *([f"averaging={name}", *other] for name, other in zip(itertools.cycle(AVERAGERS), OTHERWISE, strict=False)),
+        *averaged(OTHERWISE),
     ],
     ids=" ".join,
 )
