@@ -1,18 +1,23 @@
 """Settings of every test: one thread a process, no display; and the programs as a user calls them."""
 
 import contextlib
+import copy
 import dataclasses
+import functools
 import gc
 import io
 import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import pytest
 import torch
+import yaml
 from hydra.core.global_hydra import GlobalHydra
+from omegaconf import OmegaConf
 
 from tests.nuclei import corners_of_nuclei
 
@@ -35,6 +40,29 @@ def no_power_cut() -> Iterator[None]:
     """Nothing is flushed to disk by this process: what is saved outlives it without, and thousands of flushes wait."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda handle: None)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def configurations_are_parsed_once() -> Iterator[None]:
+    """Files of the configuration, of which each of a thousand command lines here reads some fifteen."""
+    load = OmegaConf.load
+
+    @functools.cache
+    def parsed(text: str) -> Any:
+        return load(io.StringIO(text))
+
+    def loaded(file: Any) -> Any:
+        if not isinstance(file, io.TextIOBase):
+            return load(file)
+        try:
+            return copy.deepcopy(parsed(file.read()))
+        except yaml.YAMLError:  # which says where, if it knows the file
+            file.seek(0)
+            return load(file)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(OmegaConf, "load", loaded)
         yield
 
 

@@ -19,8 +19,6 @@ import pytest
 import pytorch_lightning as pl
 import torch
 import yaml
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 from PIL import Image
 from pytorch_lightning.callbacks import ModelCheckpoint
@@ -34,6 +32,7 @@ from torch.nn import functional as F
 import common.terms
 from benchmarks.digits.adapter import Classification, DigitNetwork
 from benchmarks.digits.domains import rotated, split
+from benchmarks.programs import configured
 from common.augkd import Artefact, Domain, Layout, Preparation, Sample, prepare
 from common.averaging import Averager, make_averager
 from common.directories import config_directory
@@ -109,18 +108,15 @@ def keeps_state(name: str) -> bool:
     )
 
 
-@functools.cache
-def configured(group: str, name: str, task: str = "kdseg") -> Any:
-    """The node of a configuration, as the programs compose it."""
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(config_directory()), version_base="1.3"):
-        config = compose(f"{task}/train", overrides=[f"{group}={name}"])
-    return OmegaConf.to_container(config[group], resolve=True, throw_on_missing=True)
+def node(group: str, name: str, program: str = "kdseg") -> Any:
+    """A choice of a configuration's group, as the programs compose it."""
+    chosen = configured(program, f"{group}={name}")[group]
+    return OmegaConf.to_container(chosen, resolve=True, throw_on_missing=True)
 
 
 def method(name: str, task: str) -> Distillation:
     teacher = Teacher(TASKS[task].teachers())
-    made = make_distillation(configured("method", name, "kdrl" if task == "policy" else "kdseg"), teacher, [])[0]
+    made = make_distillation(node("method", name, "kdrl" if task == "policy" else "kdseg"), teacher, [])[0]
     for term in made.terms.values():
         if isinstance(term, AuGKD):
             term.artefact = copy.deepcopy(artefact(task))
@@ -142,7 +138,7 @@ def artefact(task: str) -> Artefact:
 
 def averager(name: str) -> Averager:
     # The loaders here are lists of batches, which no adapter takes images from for a pass of its own.
-    made = make_averager(configured("averaging", name) | {"buffers": "average"}, None)
+    made = make_averager(node("averaging", name) | {"buffers": "average"}, None)
     assert made is not None
     return made
 

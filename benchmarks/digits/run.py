@@ -8,6 +8,7 @@ what it differs from ``erm`` is chance.
 """
 
 import argparse
+import functools
 import importlib.metadata
 import json
 import multiprocessing
@@ -79,6 +80,7 @@ def make_method(name: str, teacher: Teacher | None) -> Distillation:
     return made
 
 
+@functools.cache
 def refusals() -> dict[str, str]:
     """The methods that plain classification cannot serve, and why."""
     reasons = {}

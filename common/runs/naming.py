@@ -1,5 +1,6 @@
 """What the default folder of a run says of it: what differs from the defaults, readable."""
 
+import functools
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -60,7 +61,13 @@ def changes(config: DictConfig) -> str:
 
 
 def _compose(name: str, choices: Mapping[str, str]) -> DictConfig:
-    return compose(name, [f"{group}={choice}" for group, choice in choices.items()], return_hydra_config=True)
+    sources = tuple(source.path for source in HydraConfig.get().runtime.config_sources)
+    return _composed(name, tuple(choices.items()), sources)
+
+
+@functools.lru_cache(maxsize=16)  # the jobs of a sweep ask for the same again and again
+def _composed(name: str, choices: tuple[tuple[str, str], ...], sources: tuple[str, ...]) -> DictConfig:
+    return compose(name, [f"{group}={choice}" for group, choice in choices], return_hydra_config=True)
 
 
 def _groups(hydra: Any) -> dict[str, str]:

@@ -9,11 +9,10 @@ import pydantic
 import pytest
 import torch
 import yaml
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 from torch import nn
 
+from benchmarks.programs import configured
 from common.configuration import (
     PARTS,
     build,
@@ -318,9 +317,7 @@ def test_build_partial_checks_now_and_builds_later() -> None:
 @pytest.mark.parametrize("task", ["kdrl", "kdseg"])
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_builds_for_both_tasks(task: str, method: str) -> None:
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(config_directory()), version_base="1.3"):
-        config = compose(f"{task}/train", overrides=[f"method={method}"])
+    config = configured(task, f"method={method}")
     node = OmegaConf.to_container(config.method, resolve=True, throw_on_missing=True)
     assert isinstance(node, dict)
     made = build(node, "method", METHOD, teacher=Teacher([nn.Identity(), nn.Identity()]))
@@ -336,10 +333,8 @@ def test_every_method_builds_for_both_tasks(task: str, method: str) -> None:
 
 @pytest.mark.parametrize("task", ["kdrl", "kdseg"])
 def test_strengths_reach_the_terms(task: str) -> None:
-    GlobalHydra.instance().clear()
     overrides = ["method=kddg_sdd", "strength.kd=0.7", "strength.temperature=5", "strength.threshold=0.8"]
-    with initialize_config_dir(str(config_directory()), version_base="1.3"):
-        config = compose(f"{task}/train", overrides=[*overrides, "strength.rate=0.2", "strength.sd_dropout=0.03"])
+    config = configured(task, *overrides, "strength.rate=0.2", "strength.sd_dropout=0.03")
     node = OmegaConf.to_container(config.method, resolve=True)
     made = build(node, "method", METHOD, teacher=Teacher([nn.Identity()]))  # type: ignore[arg-type]
     kddg, sd_dropout = made.terms["kddg"], made.terms["sd_dropout"]

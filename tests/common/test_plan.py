@@ -7,13 +7,11 @@ from typing import Any
 
 import pytest
 import yaml
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
 import common.plan
+from benchmarks.programs import configured
 from common.configuration import check_settings
-from common.directories import config_directory
 from common.errors import InputError
 from common.plan import Plan, chain_of
 from common.report.main import main as report
@@ -79,10 +77,8 @@ def test_what_cannot_be_is_refused(made: dict[str, Any], given: list[str], said:
 @pytest.mark.parametrize("experiment", ["recipe", "complementary", "wakd", "swad", "sma"])
 @pytest.mark.parametrize(("program", "settings"), [("kdrl", PolicySettings), ("kdseg", SegmentationSettings)])
 def test_experiments_of_both_tasks_compose_for_both(experiment: str, program: str, settings: Any) -> None:
-    GlobalHydra.instance().clear()
     data = ["data=nuclei", "data.root=x", "data.target=y"] if program == "kdseg" else []
-    with initialize_config_dir(str(config_directory()), version_base="1.3"):
-        config = compose(f"{program}/train", [f"experiment={experiment}", *data])
+    config = configured(program, f"experiment={experiment}", *data)
     made = check_settings(OmegaConf.to_container(config, resolve=True, throw_on_missing=True), settings)
     assert (made.plan is not None) == (experiment in ("recipe", "complementary"))
     if experiment == "wakd":

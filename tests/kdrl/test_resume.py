@@ -9,14 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 from rich.console import Console
 from stable_baselines3.common.logger import configure
 
+from benchmarks.programs import configured
 from common.configuration import check_settings
-from common.directories import config_directory
 from common.runs.folder import Run
 from common.runs.interruption import Interruption
 from common.runs.keeper import Keeper
@@ -51,13 +49,11 @@ def averaged(others: list[list[str]]) -> list[list[str]]:
 
 
 def settings(tmp_path: Path, *overrides: str) -> TrainSettings:
-    GlobalHydra.instance().clear()
     common = [
         *(*SMALL_POLICY, f"total_timesteps={STEPS}", "ppo.n_epochs=2", "evaluation.every=64"),
         *("evaluation.progress_episodes=1", f"run_dir={tmp_path / 'run'}", f"checkpoint_every={2 * ROLLOUT}"),
     ]
-    with initialize_config_dir(str(config_directory()), version_base="1.3"):
-        config = compose("kdrl/train", overrides=[*common, *overrides])
+    config = configured("kdrl", *common, *overrides)
     return check_settings(OmegaConf.to_container(config, resolve=True), TrainSettings)
 
 

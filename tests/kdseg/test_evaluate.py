@@ -9,14 +9,12 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 from PIL import Image
 from rich.console import Console
 
+from benchmarks.programs import configured
 from common.configuration import check_settings
-from common.directories import config_directory
 from common.errors import InputError
 from common.runs.folder import Run
 from common.runs.items import item_key
@@ -68,14 +66,12 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     folder = tmp_path_factory.mktemp("kept")
     for seed, domain in enumerate(("day", "night", "dusk")):
         fill(folder / "data", domain, "abcde", seed)
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(config_directory()), version_base="1.3"):
-        wanted = [
-            *("data=folder", f"data.root={folder / 'data'}", "data.target=dusk", "data.validation_fraction=0.4"),
-            *("data.crop_size=16", *SMALL_NETWORK, "trainer.accelerator=cpu"),
-            *("trainer.max_steps=7", "evaluation.every=0", f"run_dir={folder / 'run'}"),
-        ]
-        config = compose("kdseg/train", overrides=wanted)
+    config = configured(
+        "kdseg",
+        *("data=folder", f"data.root={folder / 'data'}", "data.target=dusk", "data.validation_fraction=0.4"),
+        *("data.crop_size=16", *SMALL_NETWORK, "trainer.accelerator=cpu"),
+        *("trainer.max_steps=7", "evaluation.every=0", f"run_dir={folder / 'run'}"),
+    )
     settings = check_settings(OmegaConf.to_container(config, resolve=True), TrainSettings)
     program = SegmentationTraining(settings, Console(quiet=True))
     run = Run(folder / "run")

@@ -8,13 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 from rich.console import Console
 
+from benchmarks.programs import configured
 from common.configuration import check_settings
-from common.directories import config_directory
 from common.runs.folder import Run
 from common.runs.interruption import Interruption
 from common.runs.keeper import Keeper
@@ -51,15 +49,13 @@ STEPS, SAVED = 6, 4
 
 
 def settings(tmp_path: Path, data: Path, *overrides: str) -> TrainSettings:
-    GlobalHydra.instance().clear()
     common = [
         *("data=nuclei", f"data.root={data}", "data.target=fluorescence", "data.sources=[purple_on_white]"),
         *("data.batch_size=4", "data.crop_size=32", *SMALL_NETWORK, f"trainer.max_steps={STEPS}"),
         *("trainer.accelerator=cpu", "evaluation.every=3", f"checkpoint_every={SAVED}"),
         f"run_dir={tmp_path / 'run'}",
     ]
-    with initialize_config_dir(str(config_directory()), version_base="1.3"):
-        config = compose("kdseg/train", overrides=[*common, *overrides])
+    config = configured("kdseg", *common, *overrides)
     return check_settings(OmegaConf.to_container(config, resolve=True), TrainSettings)
 
 
