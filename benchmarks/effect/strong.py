@@ -122,10 +122,12 @@ def compared(name: str, weights: str) -> dict[str, dict[str, dict[str, str]]]:
 
 def differences(name: str, weights: str, rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """A row a method: the mean over targets first, then each of them; ``*`` as everywhere. Scores of plain training."""
-    targets = [*(["*"] if len(_targets(name, rows)) > 1 else []), *_targets(name, rows)]
     found = compared(name, weights)
-    heads = [f"all {len(targets) - 1} targets" if target == "*" else target for target in targets]
-    lines = [f"| method | {' | '.join(heads)} | ECE | filtered |", f"|---|{'---|' * len(heads)}--:|--:|"]
+    # Of a grid that goes on, there may be a target's teacher alone.
+    there = [target for target in _targets(name, rows) if target in found.get("erm", {})]
+    targets = [*(["*"] if len(there) > 1 else []), *there]
+    heads = [f"all {len(there)} targets" if target == "*" else target for target in targets]
+    lines = [f"| method | seeds | {' | '.join(heads)} | ECE | filtered |", f"|---|--:|{'---|' * len(heads)}--:|--:|"]
 
     def order(method: str) -> float:
         return float("-inf") if method == "erm" else -float(found[method].get(targets[0], {}).get("difference") or 0)
@@ -141,5 +143,6 @@ def differences(name: str, weights: str, rows: Sequence[Mapping[str, Any]]) -> l
         shares = [row["filtered"] for row in rows if row["method"] == method and "filtered" in row]
         filtered = f"{100 * float(np.mean(shares)):.1f} %" if shares else ""
         label = "**erm** (its scores)" if method == "erm" else f"`{method}`"
-        lines.append(f"| {label} | {' | '.join(cells)} | {error} | {filtered} |")
+        seeds = min(int(row["seeds"]) for row in own.values())
+        lines.append(f"| {label} | {seeds} | {' | '.join(cells)} | {error} | {filtered} |")
     return lines

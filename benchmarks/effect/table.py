@@ -94,9 +94,9 @@ def page() -> str:
         "",
         "Small networks and budgets that two cores can afford, said to be what they are; written by "
         "`benchmarks/effect/table.py` from the data in `results/`. All methods of a table ran the same number of steps "
-        "from the same seeds. Scores are in per cent. "
-        "Δ is the difference on the unseen target, with its 95 % interval over seeds and test items; `*` marks p ≤ "
-        "0.05 after Holm's correction over all methods and targets of a grid. `time` is training time "
+        "from the same seeds. Scores are in per cent. Δ is the difference on the unseen target, with its 95 % "
+        "interval over seeds and test items, of one seed over items alone; `*` marks p ≤ 0.05 after Holm's "
+        "correction over all methods and targets of a grid. `time` is training time "
         "over that of plain training; a teacher's own training is not in it. *Averaged* weights are WAKD's, of the "
         "same runs, with BatchNorm's statistics re-estimated.",
         "",

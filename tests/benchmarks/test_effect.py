@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from benchmarks.effect import comparison, defaults, images, keeping, table
+from benchmarks.effect import comparison, defaults, images, keeping, strong, table
 from benchmarks.effect import grid as benchmark
 from benchmarks.effect.cells import TEACHER_SEED, Cell
 from benchmarks.effect.grids import AVERAGING, GRIDS
@@ -190,6 +190,18 @@ def test_candidates_of_a_decision_are_cells_of_the_grids() -> None:
 
 def test_the_page_is_that_of_the_committed_data() -> None:
     assert table.PAGE.read_text(encoding="utf-8") == table.page(), "run benchmarks/effect/table.py"
+
+
+def test_a_target_that_has_a_teacher_alone_is_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    row = {"unseen": "0.5", "unseen_ece": "", "difference": "0.1", "difference_low": "0", "difference_high": "0.2"}
+    own = [row | {"sure": "", "seeds": "1", "target": target} for target in ("fluorescence", "purple_on_white", "*")]
+    monkeypatch.setattr(strong, "judged", lambda *_: [(method, one) for method in ("erm", "kd") for one in own])
+    targets = [*(("erm", "fluorescence"), ("erm", "purple_on_white")), ("large-0", "purple_on_purple")]
+    rows = [{"method": method, "target": target} for method, target in targets]
+    head, _, plain, kd = strong.differences("nuclei_invert", "last", rows)
+    assert head == "| method | seeds | all 2 targets | fluorescence | purple_on_white | ECE | filtered |"
+    assert plain == "| **erm** (its scores) | 1 | 50.0 | 50.0 | 50.0 |  |  |"
+    assert kd == "| `kd` | 1 | +10.0 [+0.0, +20.0] | +10.0 [+0.0, +20.0] | +10.0 [+0.0, +20.0] |  |  |"
 
 
 def test_stars_are_corrected_over_methods_and_targets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
