@@ -42,10 +42,11 @@ TOLD = (
     ("kddg", "`kddg`", "KD whose gradient fades where it is learnt ([KDDG](https://arxiv.org/abs/2107.02629))"),
     ("sd_dropout", "`sd_dropout`", "two dropped-out looks agree ([SD-Dropout](https://arxiv.org/abs/2208.05642))"),
     ("kddg_sdd", "`kddg_sdd`", "both"),
+    ("wakd", "`experiment=wakd`", "KD without own labels, averaged ([WAKD](https://arxiv.org/abs/2309.11446))"),
     (
         f"erm{AVERAGED}",
         "`averaging=wakd`",
-        "every iterate's mean ([WAKD](https://arxiv.org/abs/2309.11446)); `swad`, `sma`",
+        "every iterate's mean, beside any method; `swad`, `sma`",
     ),
     (
         "cs_kd",
