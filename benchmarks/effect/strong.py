@@ -47,7 +47,7 @@ def headline_first(rows: Sequence[Mapping[str, Any]], on: str) -> list[tuple[str
 
 def on_all_targets(name: str) -> bool:
     """Whether plain training has been judged on every target of a grid, so that its mean over them is what it says."""
-    return {row["target"] for row in rows_of(name) if row["method"] == "erm"} == set(GRIDS[name].targets)
+    return _judged(name, rows_of(name)) == list(GRIDS[name].targets)
 
 
 def section(name: str) -> list[str]:
@@ -103,6 +103,11 @@ def _targets(name: str, rows: Sequence[Mapping[str, Any]]) -> list[str]:
     return [target for target in GRIDS[name].targets if any(row["target"] == target for row in rows)]
 
 
+def _judged(name: str, rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Targets that plain training has been judged on; of a grid that goes on, others have a teacher alone."""
+    return _targets(name, [row for row in rows if row["method"] == "erm"])
+
+
 def _unseen(rows: Sequence[Mapping[str, Any]], method: str, weights: str) -> dict[str, float]:
     found: dict[str, list[float]] = {}
     for row in rows:
@@ -122,9 +127,7 @@ def compared(name: str, weights: str) -> dict[str, dict[str, dict[str, str]]]:
 
 def differences(name: str, weights: str, rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """A row a method: the mean over targets first, then each of them; ``*`` as everywhere. Scores of plain training."""
-    found = compared(name, weights)
-    # Of a grid that goes on, there may be a target's teacher alone.
-    there = [target for target in _targets(name, rows) if target in found.get("erm", {})]
+    found, there = compared(name, weights), _judged(name, rows)
     targets = [*(["*"] if len(there) > 1 else []), *there]
     heads = [f"all {len(there)} targets" if target == "*" else target for target in targets]
     lines = [f"| method | seeds | {' | '.join(heads)} | ECE | filtered |", f"|---|--:|{'---|' * len(heads)}--:|--:|"]
