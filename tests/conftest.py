@@ -44,6 +44,14 @@ def no_power_cut() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def one_folder_of_loggers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Stable-Baselines3 makes a folder beside all others for each logger that nobody configured: hundreds here."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SB3_LOGDIR", str(tmp_path_factory.mktemp("loggers")))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def configurations_are_parsed_once() -> Iterator[None]:
     """Files of the configuration, of which each of a thousand command lines here reads some fifteen."""
     load = OmegaConf.load
