@@ -13,6 +13,7 @@ from PIL import Image
 from stable_baselines3 import PPO
 from stable_baselines3.common.vec_env import VecMonitor
 
+from benchmarks.programs import configured
 from common.errors import InputError
 from common.report.main import main as report
 from common.runs.folder import Run
@@ -27,14 +28,28 @@ from kdrl.train import main as train
 
 Call = Callable[..., Any]
 SHORT = (
-    *("env=gymnasium", "total_timesteps=512", "ppo.n_steps=32", "ppo.batch_size=64", "normalize_reward=false"),
-    *("evaluation.every=0", "evaluation.episodes=8", "device=cpu"),
+    *("env=gymnasium", "total_timesteps=512", "ppo.n_steps=32", "ppo.batch_size=64", "ppo.n_epochs=3"),
+    *("normalize_reward=false", "evaluation.every=0", "evaluation.episodes=8", "device=cpu"),
 )
 CART = (
     *(*SHORT, "env.id=CartPole-v1", "network=mlp", "+env.unseen.long={attributes:{length:[2.0,3.0]}}"),
     "+env.unseen.heavy={attributes:{gravity:25}}",
 )
 BAR = (*SHORT, "env.id=own_task:Bar-v0", "network=small", "+env.unseen.dim={attributes:{brightness:60}}")
+
+
+def test_tasks_bring_settings_that_they_are_learnt_with() -> None:
+    """Procgen's would give fifty thousand steps of CartPole as few updates as it has rollouts."""
+
+    def updates(config: Any) -> float:
+        return float(config.ppo.n_epochs / config.ppo.batch_size)
+
+    asked = ("env=gymnasium", "env.id=CartPole-v1", "network=mlp")
+    own = configured("kdrl", *asked)
+    assert updates(own) > 20 * updates(configured("kdrl"))
+    assert own.ppo == configured("kdrl", "experiment=control", "env.id=CartPole-v1").ppo
+    assert configured("kdrl", *asked, "ppo.batch_size=64").ppo == {**own.ppo, "batch_size": 64}
+    assert configured("kdrl", "experiment=cpu", *asked).ppo.n_steps == 64
 
 
 def cart(**options: Any) -> GymnasiumSettings:
