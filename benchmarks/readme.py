@@ -30,10 +30,10 @@ from common.runs.metrics import metric
 # What a grid is about → its column.
 ABOUTS = {
     "digits": "digits, 10 seeds",
-    "nuclei": "nuclei, unseen stain",
+    "nuclei": "nuclei, all masks",
     "nuclei, masks of one domain": "nuclei, masks of one domain of three",
     "bacteria, masks of one domain": "generated bacteria, the same",
-    "bacteria": "generated bacteria, unseen imaging",
+    "bacteria": "generated bacteria, all masks",
     "CoinRun, a tenth of the teacher's steps": "CoinRun, a tenth of the teacher's steps",
 }
 # Name of the grids, how a user writes it, and what it adds.

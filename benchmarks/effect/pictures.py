@@ -26,10 +26,10 @@ FIGURES = Path(__file__).parents[2] / "docs" / "figures"
 SURE, UNSURE = "#0072b2", "#8b949e"
 # Grid → heading of its panel.
 PANELS = {
-    "nuclei_invert": "nuclei, unseen stain",
+    "nuclei_invert": "nuclei, all masks",
     "one_labelled": "nuclei, masks of one domain",
     "colonies_one_labelled": "bacteria, masks of one domain",
-    "microcolonies": "bacteria, unseen imaging",
+    "microcolonies": "bacteria, all masks",
     "looks": "game frames, unseen look",
 }
 SHOWN = ("erm", "kd", "kddg_sdd")
@@ -42,7 +42,12 @@ def differences() -> Any:
     compared = {name: strong.compared(name, strong.headline(rows_of(name))) for name in grids}
     methods = list(dict.fromkeys(method for own in compared.values() for method in own if method != "erm"))[::-1]
     figure, axes = pyplot.subplots(
-        1, len(grids), figsize=(2.2 + 2.2 * len(grids), 1 + 0.28 * len(methods)), sharey=True, squeeze=False
+        1,
+        len(grids),
+        figsize=(2.2 + 2.2 * len(grids), 1 + 0.28 * len(methods)),
+        sharex=True,
+        sharey=True,
+        squeeze=False,
     )
     for axis, name in zip(axes[0], grids, strict=True):
         axis.axvline(0, color="black", linewidth=0.8)
