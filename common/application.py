@@ -12,7 +12,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import InterpolationToMissingValueError, OmegaConfBaseException
 
 from common.chain import FULL_ERROR, full_errors
 from common.configuration import check_settings
@@ -187,8 +187,9 @@ def one_line(error: Exception) -> str:
             return f"{key.group(1)} is not a key of the configuration; see --cfg job for those there are{more}"
     missing_value = re.search(r"Missing mandatory value: (\S+)", text)
     if missing_value:
-        # The message has the last part of the key alone.
-        name = getattr(error, "full_key", None) or missing_value.group(1)
+        # The message has the last part of the key alone, or all of it where another's value stands for it.
+        is_another = isinstance(error, InterpolationToMissingValueError)
+        name = (None if is_another else getattr(error, "full_key", None)) or missing_value.group(1)
         return f"{name} is missing; give {name}=…"
     return " ".join(
         line.strip()

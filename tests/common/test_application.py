@@ -171,6 +171,9 @@ def test_what_must_be_given_is_named(call: Call) -> None:
     assert (outcome.status, outcome.err) == (2, "error: run is missing; give run=…\n")
     outcome = call(program(nothing, "kdrl/train"), "env.game=???")
     assert (outcome.status, outcome.err) == (2, "error: env.game is missing; give env.game=…\n")
+    # The run's folder and the game's name are made of it.
+    outcome = call(program(nothing, "kdrl/train"), "env=gymnasium")
+    assert (outcome.status, outcome.err) == (2, "error: env.id is missing; give env.id=…\n")
 
 
 def test_hydras_own_flags_work(call: Call, tmp_path: Path) -> None:
