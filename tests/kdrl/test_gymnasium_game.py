@@ -39,7 +39,7 @@ BAR = (*SHORT, "env.id=own_task:Bar-v0", "network=small", "+env.unseen.dim={attr
 
 
 def test_tasks_bring_settings_that_they_are_learnt_with() -> None:
-    """Procgen's would give fifty thousand steps of CartPole as few updates as it has rollouts."""
+    """Procgen's would update a policy three times for each rollout of 2,048 steps."""
 
     def updates(config: Any) -> float:
         return float(config.ppo.n_epochs / config.ppo.batch_size)
