@@ -39,6 +39,7 @@ class Grid:
         settings: Overrides of all cells, teachers included.
         teachers: Name → a teacher, which may know more than its students.
         asked: Method → names of the teachers it asks; by default the one called ``teacher``, if there is one.
+        first_seed: The smallest of them.
         room: Folder of the students below that of the runs, for grids that share teachers.
     """
 
@@ -49,6 +50,7 @@ class Grid:
     settings: Sequence[str]
     teachers: Mapping[str, TeacherOf] = dataclasses.field(default_factory=lambda: {"teacher": TeacherOf()})
     asked: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
+    first_seed: int = 0
     room: str = ""
 
     def given(self, target: str, method: str | None = None) -> list[str]:
@@ -59,7 +61,7 @@ class Grid:
         """Seeds outermost, so that a grid that is cut short has every method at fewer seeds."""
         return [
             Cell(target, method, seed)
-            for seed in range(self.seeds)
+            for seed in range(self.first_seed, self.first_seed + self.seeds)
             for target in self.targets
             for method in self.methods
         ]

@@ -223,8 +223,8 @@ def main() -> None:
     for target in grid.targets:
         keeping.unpack(archive(options.grid, target), runs)
     targets, methods = options.targets or list(grid.targets), options.methods or list(grid.methods)
-    seeds = options.seeds or grid.seeds
-    asked = [cell for cell in grid.cells() if cell.target in targets and cell.method in methods and cell.seed < seeds]
+    before = grid.first_seed + (options.seeds or grid.seeds)
+    asked = [cell for cell in grid.cells() if cell.target in targets and cell.method in methods and cell.seed < before]
     if options.measure and grid.program != "kdseg":
         parser.error(f"--measure: the numbers beside a score are those of images; {options.grid} is of policies")
     if options.measure:

@@ -22,6 +22,8 @@ second run. Grids:
 - ``students_10``, ``students_25``: every way to distil a policy with so many per cent of its teachers' steps, on what
   the pilot found. They share a folder and its teachers;
 - ``students_wide``: of a teacher that was trained on fifty times as many levels, and on none of the student's;
+- ``students_levels``: its best rows once more with other seeds, on levels alone;
+- ``averages``: SWAD and SMA beside WAKD, in the folder of ``nuclei_invert``, whose plain training and KD it has;
 - ``recipe``: settings of ``experiment=recipe`` for segmentation, whose teacher is larger and pretrained. Its preset of
   augmentation is declared, not chosen: source validation cannot see what it is for. A folder of its own, too.
 """
@@ -131,6 +133,13 @@ _WAYS = {
     "kd_ensemble": ("method=kd",),
 }
 _FROM_WIDE = ("kd", "kddg", "own_states", "mixed_states")
+# Judged in both looks wherever it is trained.
+_WIDE = TeacherOf(
+    (
+        *("total_timesteps=2000000", "env.start_level=400", "env.num_levels=10000"),
+        *("evaluation.looks=[themed,generated]", "evaluation.episodes=128"),
+    )
+)
 
 
 def _students(steps: int, methods: Mapping[str, Sequence[str]]) -> Grid:
@@ -146,6 +155,19 @@ def _students(steps: int, methods: Mapping[str, Sequence[str]]) -> Grid:
         {name: _MASTERS if name == "kd_ensemble" else _MASTERS[:1] for name in taught},
         room=f"students_{steps // 20_000}",
     )
+
+
+def _of_wide(*ways: str) -> Grid:
+    """Policies of the teacher that was trained elsewhere."""
+    methods = {"erm": _WAYS["erm"]} | {f"{name}_wide": _WAYS[name] for name in ways}
+    asked = {f"{name}_wide": ("wide",) for name in ways}
+    return dataclasses.replace(_students(200_000, methods), teachers={"wide": _WIDE}, asked=asked)
+
+
+def _on_levels(grid: Grid) -> Grid:
+    """The same with seeds of its own, on levels in the look of training alone, with twice as many episodes."""
+    settings = (*grid.settings, "evaluation.looks=[themed]", "evaluation.episodes=256")
+    return dataclasses.replace(grid, seeds=10, first_seed=10, settings=settings, room="students_levels")
 
 
 GRIDS: Mapping[str, Grid] = {
@@ -226,6 +248,19 @@ GRIDS: Mapping[str, Grid] = {
             "kd_complementary": _COMPLEMENTARY,
         },
     ),
+    "averages": _strong(
+        {"purple_on_white": _SMALL["purple_on_white"]},
+        "colour_invert",
+        {
+            **_plain("erm", "kd"),
+            **{
+                f"{name}_{rule}": (f"method={name}", f"averaging={rule}", "evaluation.every=20")
+                for rule in ("swad", "sma")
+                for name in ("erm", "kd")
+            },
+        },
+        dict.fromkeys(("kd", "kd_swad", "kd_sma"), _ENSEMBLE[:1]),
+    ),
     "nuclei_mild": _strong(_SMALL, "mild", _CORE, _ASKED),
     "microcolonies": _strong(microcolonies(), "colour_invert", _CORE, _ASKED),
     "looks": _strong(looks(coinrun="coinrun", climber="climber", ninja="ninja"), "colour", _CORE, _ASKED),
@@ -265,11 +300,8 @@ GRIDS: Mapping[str, Grid] = {
     "students_10": _students(200_000, _WAYS),
     "students_25": _students(500_000, {name: _WAYS[name] for name in ("erm", "kd", "kd_ensemble", "ppd")}),
     # In the folder of students_10, whose plain training it is compared with: other rows have other names.
-    "students_wide": dataclasses.replace(
-        _students(200_000, {"erm": _WAYS["erm"]} | {f"{name}_wide": _WAYS[name] for name in _FROM_WIDE}),
-        teachers={"wide": TeacherOf(("total_timesteps=2000000", "env.start_level=400", "env.num_levels=10000"))},
-        asked={f"{name}_wide": ("wide",) for name in _FROM_WIDE},
-    ),
+    "students_wide": _of_wide(*_FROM_WIDE),
+    "students_levels": _on_levels(_of_wide("own_states", "mixed_states")),
     "buffers": Grid(
         "kdseg",
         _TWO_STAINS_AND_A_LOOK,
