@@ -1,10 +1,13 @@
 """Committed comparisons of the grids, read, corrected and said in words."""
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from scipy import stats
 
 from benchmarks.effect.committed import RESULTS
-from common.evaluation.statistics import LEVEL, holm_known
+from common.evaluation.statistics import LEVEL, holm_known, paired_interval
 
 AVERAGED = " (averaged)"
 WEIGHTS = {"last": "", "averaged": AVERAGED}
@@ -45,3 +48,17 @@ def difference(row: dict[str, str]) -> str:
     low, high = percent(row["difference_low"], True), percent(row["difference_high"], True)
     sure = " *" if row["sure"] else ""
     return f"{percent(row['difference'], True)} [{low}, {high}]{sure}"
+
+
+def over_seeds(differences: Sequence[np.ndarray]) -> list[str]:
+    """Means of paired differences with intervals over seeds; ``*`` where one is sure after correction over them all."""
+    p_values = [
+        float(stats.ttest_1samp(one, 0.0).pvalue) if len(one) > 1 and np.ptp(one) else None for one in differences
+    ]
+    shown = []
+    for one, adjusted in zip(differences, holm_known(p_values), strict=True):
+        bounds = paired_interval(one)
+        interval = "" if bounds is None else f" [{100 * bounds.low:+.1f}, {100 * bounds.high:+.1f}]"
+        sure = " *" if adjusted is not None and adjusted <= LEVEL else ""
+        shown.append(f"{100 * one.mean():+.1f}{interval}{sure}")
+    return shown

@@ -4,11 +4,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
+from benchmarks.effect.comparison import over_seeds
 from benchmarks.effect.grids import GRIDS
 from common.evaluation.conditions import Condition, condition
-from common.evaluation.statistics import LEVEL, holm_known, paired_interval
 from common.runs.folder import Run
 
 MEASURES = ("experiment=quick", "measures=[corruptions,attacks,unknown]", "device=cpu")
@@ -55,10 +54,9 @@ def section(name: str, rows: Sequence[Mapping[str, Any]]) -> list[str]:
         if scores
         for column in COLUMNS
     ]
-    p_values = holm_known([_p_value(differences) for *_, differences in cells])
     told: dict[str, list[str]] = {}
-    for (method, _, differences), p_value in zip(cells, p_values, strict=True):
-        told.setdefault(method, []).append(_shown(differences, p_value))
+    for (method, *_), shown in zip(cells, over_seeds([differences for *_, differences in cells]), strict=True):
+        told.setdefault(method, []).append(shown)
     means = [f"{100 * np.mean([scores[column] for scores in plain.values()]):.1f}" for column in COLUMNS]
     return [
         "",
@@ -85,13 +83,3 @@ def _by_seed(name: str, rows: Iterable[Mapping[str, Any]], method: str) -> dict[
         for seed, own in found.items()
         if len(own) == len(GRIDS[name].targets)
     }
-
-
-def _p_value(differences: np.ndarray) -> float | None:
-    return float(stats.ttest_1samp(differences, 0.0).pvalue) if len(differences) > 1 and np.ptp(differences) else None
-
-
-def _shown(differences: np.ndarray, p_value: float | None) -> str:
-    bounds = paired_interval(differences)
-    interval = "" if bounds is None else f" [{100 * bounds.low:+.1f}, {100 * bounds.high:+.1f}]"
-    return f"{100 * differences.mean():+.1f}{interval}{' *' if p_value is not None and p_value <= LEVEL else ''}"

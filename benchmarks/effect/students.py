@@ -18,6 +18,7 @@ TITLES = {
     "students_10": "Policies of a tenth of their teachers' steps (normalised return)",
     "students_25": "Policies of a quarter of their teachers' steps (normalised return)",
     "students_wide": "Policies of a teacher that was trained on 10,000 other levels (normalised return)",
+    "students_levels": "Its best rows once more, with other seeds, on unseen levels alone (normalised return)",
 }
 Scores = dict[tuple[str, str], float]
 """Part (``seen``, ``unseen``) and domain → score."""
@@ -81,11 +82,7 @@ def table(name: str, game: str, weights: str, rows: Sequence[Mapping[str, Any]])
         *(_row(f"teacher `{one}`", "1", scores) for one, scores in teachers.items() if scores),
     ]
     for method in sorted(found, key=lambda one: -unseen(found[one])):
-        part = (
-            (unseen(found[method]) - unseen(by_chance)) / (unseen(teacher) - unseen(by_chance))
-            if teacher
-            else float("nan")
-        )
+        part = part_of(found[method], teacher, by_chance) if teacher else float("nan")
         row = differences.get(method, {}).get(f"{game}/themed")
         label = "**erm**" if method == "erm" else f"`{method}`"
         seeds = str(len({one["seed"] for one in rows if one["method"] == method}))
@@ -107,6 +104,12 @@ def scores_of(rows: Sequence[Mapping[str, Any]], method: str, weights: str) -> S
 def unseen(scores: Scores) -> float:
     """The mean over what was unseen."""
     return float(np.mean([score for (part, _), score in scores.items() if part == "unseen"]))
+
+
+def part_of(own: Scores, teacher: Scores, by_chance: Scores) -> float:
+    """Of what the teacher earns above chance on what this one was judged on."""
+    taught, random = ({key: scores[key] for key in own if key in scores} for scores in (teacher, by_chance))
+    return (unseen(own) - unseen(random)) / (unseen(taught) - unseen(random))
 
 
 def _row(label: str, seeds: str, scores: Scores, part: str = "", delta: str = "") -> str:

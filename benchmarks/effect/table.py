@@ -8,7 +8,7 @@ import numpy as np
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).parents[2])
 
-from benchmarks.effect import defaults, pilot, state_diversity, strong, students
+from benchmarks.effect import averages, defaults, pilot, state_diversity, strong, students
 from benchmarks.effect.committed import budget, description, rows_of
 from benchmarks.effect.comparison import AVERAGED, Rows, difference, percent, read
 
@@ -111,6 +111,7 @@ def page() -> str:
             },
         ),
         *strong.sections(),
+        *averages.section(),
         "## Default settings",
         "",
         " ".join((defaults.__doc__ or "").split("\n\n", 1)[1].split()),

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from benchmarks.effect import measured
+from benchmarks.effect import comparison, measured
 from benchmarks.effect.grids import GRIDS
 from common.runs.folder import Run
 from tests.rows import make_record
@@ -60,4 +60,4 @@ def test_differences_are_paired_by_seed_and_of_seeds_with_all_targets() -> None:
 
 @pytest.mark.parametrize(("differences", "shown"), [([0.02], "+2.0"), ([-0.03, -0.01], "-2.0 [-14.7, +10.7]")])
 def test_one_seed_has_no_interval(differences: list[float], shown: str) -> None:
-    assert measured._shown(np.array(differences), measured._p_value(np.array(differences))) == shown
+    assert comparison.over_seeds([np.array(differences)]) == [shown]

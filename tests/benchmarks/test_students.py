@@ -58,6 +58,14 @@ def test_students_are_a_part_of_what_their_teacher_earns_above_chance(
     assert next(line for line in lines if line.startswith("coinrun, ")).startswith("coinrun, last weights (plain")
 
 
+def test_a_student_is_a_part_of_its_teacher_on_what_it_was_judged_on() -> None:
+    """Its teacher and chance were judged in another look, too."""
+    own = {("seen", THEMED): 0.9, ("unseen", THEMED): 0.3}
+    teacher = {("seen", THEMED): 0.9, ("unseen", THEMED): 0.7, ("unseen", GENERATED): -0.9}
+    chance = {("unseen", THEMED): -0.1, ("unseen", GENERATED): -0.5}
+    assert students.part_of(own, teacher, chance) == pytest.approx(0.5)
+
+
 def test_differences_are_of_the_mean_over_all_that_is_unseen(tmp_path: Path) -> None:
     """On the committed runs: a row's score is the mean over levels in either look, its difference that of both."""
     keeping.unpack(grid.archive("students_10", "coinrun"), tmp_path)
