@@ -40,6 +40,7 @@ from benchmarks.programs import call, configured
 from benchmarks.speed import machine
 from common.runs.folder import Run
 from common.runs.items import split_key
+from common.runs.records import fraction_filtered
 
 METRICS = {"kdseg": "miou", "kdrl": "normalized_return"}
 
@@ -141,7 +142,7 @@ def row(grid: Grid, cell: Cell, runs: Path) -> dict[str, Any]:
     """What a finished cell scored: ``scores[weights][validation | seen | unseen][domain]``, and the share filtered."""
     run = Run(folder(runs, grid, cell))
     records = run.records()
-    filtered = [record.value for record in records if record.metric.endswith("/fraction_filtered")]
+    filtered = fraction_filtered(records)
     scores: dict[str, dict[str, dict[str, float]]] = {}
     for record in records:
         if record.split == "progress" or record.metric != METRICS[grid.program]:
@@ -150,7 +151,7 @@ def row(grid: Grid, cell: Cell, runs: Path) -> dict[str, Any]:
         scores.setdefault(record.selection, {}).setdefault(part, {})[record.domain] = round(record.value, 6)
     last = records[-1]
     found = {**cell._asdict(), "steps": last.steps, "seconds": round(last.seconds, 1), "scores": scores}
-    found |= {"filtered": round(float(np.mean(filtered)), 4)} if filtered else {}
+    found |= {} if filtered is None else {"filtered": round(filtered, 4)}
     beside = measured.numbers(run)
     return found | ({"measured": beside} if beside else {})
 

@@ -12,6 +12,7 @@ from common.report.results import Domain, Result
 from common.report.settings import Setting
 from common.report.table import NOTHING
 from common.runs.metrics import metric
+from common.runs.records import fraction_filtered
 
 Numbers = Mapping[str, Mapping[int, float]]
 """Label → seed → the number."""
@@ -199,11 +200,10 @@ def why(setting: Setting) -> dict[str, list[Extra]]:
     def travelled(result: Result) -> float | None:
         return next((row.value for row in result.progress if row.metric == "weight_distance"), None)
 
-    def filtered(result: Result) -> float | None:
-        shares = [row.value for row in result.progress if row.metric.endswith("/fraction_filtered")]
-        return float(np.mean(shares)) if shares else None
-
-    columns = [Column("way of the weights", travelled, False, None), Column("filtered", filtered, True, None)]
+    columns = [
+        Column("way of the weights", travelled, False, None),
+        Column("filtered", lambda result: fraction_filtered(result.progress), True, None),
+    ]
     for name, (title, is_fraction, better) in _WHY.items():
         for word, where in domains(setting):
 

@@ -16,7 +16,7 @@ from common.runs.identity import flatten
 from common.runs.interruption import interruptible
 from common.runs.keeper import Keeper
 from common.runs.opening import open_run
-from common.runs.records import AVERAGED, LAST, SELECTIONS
+from common.runs.records import AVERAGED, LAST, SELECTIONS, fraction_filtered
 from common.runs.training import Outcome, Training
 from common.runs.weights import load_weights, save_weights, weights_path
 from common.watch import check_loggers, make_watch, name_of
@@ -91,7 +91,9 @@ def _keep(program: Training, keeper: Keeper, steps: int) -> dict[str, nn.Module]
         for selection, network in networks.items():
             save_weights(network, keeper.run, selection)
         keeper.set_status("trained", steps, seconds, idle)
-    program.console.print(f"trained {steps:,} steps in {seconds:.0f} s; testing")
+    filtered = fraction_filtered(keeper.run.records())
+    took = "" if filtered is None else f", the filter taking {100 * filtered:.1f} % of the positions"
+    program.console.print(f"trained {steps:,} steps in {seconds:.0f} s{took}; testing")
     return networks
 
 

@@ -146,6 +146,12 @@ def read_records(path: Path) -> list[Record]:
     return records
 
 
+def fraction_filtered(rows: Iterable[Record]) -> float | None:
+    """The share of positions that a run's filter took while it trained, mean over its validations; none without one."""
+    shares = [row.value for row in rows if row.split == "progress" and row.metric.endswith("/fraction_filtered")]
+    return sum(shares) / len(shares) if shares else None
+
+
 def _reason(error: pydantic.ValidationError) -> str:
     first: Any = error.errors()[0]
     place = ".".join(str(part) for part in first["loc"])

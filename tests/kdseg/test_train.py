@@ -278,6 +278,8 @@ def test_whether_the_filter_acted_is_said_at_the_end(
     status = Run(tmp_path / "run").status()
     assert status is not None and status.idle == idle
     assert ("touched nothing" in outcome.out) == bool(idle)
+    (share,) = (row.value for row in Run(tmp_path / "run").records() if row.metric == "kddg/fraction_filtered")
+    assert f" s, the filter taking {100 * share:.1f} % of the positions; testing" in " ".join(outcome.out.split())
 
 
 def test_a_multirun_makes_a_run_for_each_value(
