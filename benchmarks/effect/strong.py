@@ -22,6 +22,8 @@ TITLES: Mapping[str, str] = {
     "looks": "A third: frames of three Procgen games, one look never seen (mIoU), preset `colour`",
 }
 
+LARGE = "large-0"
+
 
 def sections() -> list[str]:
     """Every grid that has results."""
@@ -79,7 +81,8 @@ def _sizes() -> str:
     return (
         f"A student has {student['parameters'] / 1e6:.1f} M parameters and takes {student['milliseconds']:.0f} ms for "
         f"an image of 256 × 256 pixels on one thread of {measured['machine']['device']}; a large teacher "
-        f"{teacher['parameters'] / 1e6:.1f} M and {teacher['milliseconds']:.0f} ms."
+        f"{teacher['parameters'] / 1e6:.1f} M and {teacher['milliseconds']:.0f} ms; `of the teacher's` is a score over "
+        f"that of `{LARGE}`."
     )
 
 
@@ -126,11 +129,19 @@ def compared(name: str, weights: str) -> dict[str, dict[str, dict[str, str]]]:
 
 
 def differences(name: str, weights: str, rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """A row a method: the mean over targets first, then each of them; ``*`` as everywhere. Scores of plain training."""
+    """A row a method: the mean over targets first, then each of them; ``*`` as everywhere. Scores of plain training.
+
+    ``of the teacher's`` is a method's score over that of the large teacher, both means over the targets.
+    """
     found, there = compared(name, weights), _judged(name, rows)
+    taught = _unseen(rows, LARGE, "averaged")
+    best = float(np.mean([taught[target] for target in there])) if set(there) <= set(taught) else None
     targets = [*(["*"] if len(there) > 1 else []), *there]
     heads = [f"all {len(there)} targets" if target == "*" else target for target in targets]
-    lines = [f"| method | seeds | {' | '.join(heads)} | ECE | filtered |", f"|---|--:|{'---|' * len(heads)}--:|--:|"]
+    lines = [
+        f"| method | seeds | {' | '.join(heads)} | of the teacher's | ECE | filtered |",
+        f"|---|--:|{'---|' * len(heads)}--:|--:|--:|",
+    ]
 
     def order(method: str) -> float:
         return float("-inf") if method == "erm" else -float(found[method].get(targets[0], {}).get("difference") or 0)
@@ -141,11 +152,12 @@ def differences(name: str, weights: str, rows: Sequence[Mapping[str, Any]]) -> l
             "–" if target not in own else percent(own[target]["unseen"]) if method == "erm" else difference(own[target])
             for target in targets
         ]
+        part = f"{100 * float(own[targets[0]]['unseen']) / best:.0f} %" if best and targets[0] in own else ""
         errors = [float(row["unseen_ece"]) for target, row in own.items() if target != "*" and row["unseen_ece"]]
         error = f"{100 * float(np.mean(errors)):.1f}" if errors else ""
         shares = [row["filtered"] for row in rows if row["method"] == method and "filtered" in row]
         filtered = f"{100 * float(np.mean(shares)):.1f} %" if shares else ""
         label = "**erm** (its scores)" if method == "erm" else f"`{method}`"
         seeds = min(int(row["seeds"]) for row in own.values())
-        lines.append(f"| {label} | {seeds} | {' | '.join(cells)} | {error} | {filtered} |")
+        lines.append(f"| {label} | {seeds} | {' | '.join(cells)} | {part} | {error} | {filtered} |")
     return lines

@@ -197,12 +197,21 @@ def test_a_target_that_has_a_teacher_alone_is_not_counted(monkeypatch: pytest.Mo
     row = {"unseen": "0.5", "unseen_ece": "", "difference": "0.1", "difference_low": "0", "difference_high": "0.2"}
     own = [row | {"sure": "", "seeds": "1", "target": target} for target in ("fluorescence", "purple_on_white", "*")]
     monkeypatch.setattr(strong, "judged", lambda *_: [(method, one) for method in ("erm", "kd") for one in own])
+    scores = {"averaged": {"unseen": {"a domain": 0.8}}}
     targets = [*(("erm", "fluorescence"), ("erm", "purple_on_white")), ("large-0", "purple_on_purple")]
-    rows = [{"method": method, "target": target} for method, target in targets]
+    rows = [{"method": method, "target": target, "scores": scores} for method, target in targets]
     head, _, plain, kd = strong.differences("nuclei_invert", "last", rows)
-    assert head == "| method | seeds | all 2 targets | fluorescence | purple_on_white | ECE | filtered |"
-    assert plain == "| **erm** (its scores) | 1 | 50.0 | 50.0 | 50.0 |  |  |"
-    assert kd == "| `kd` | 1 | +10.0 [+0.0, +20.0] | +10.0 [+0.0, +20.0] | +10.0 [+0.0, +20.0] |  |  |"
+    assert (
+        head
+        == "| method | seeds | all 2 targets | fluorescence | purple_on_white | of the teacher's | ECE | filtered |"
+    )
+    assert plain == "| **erm** (its scores) | 1 | 50.0 | 50.0 | 50.0 |  |  |  |"
+    assert kd == "| `kd` | 1 | +10.0 [+0.0, +20.0] | +10.0 [+0.0, +20.0] | +10.0 [+0.0, +20.0] |  |  |  |"
+    rows += [
+        {"method": "large-0", "target": target, "scores": scores} for target in ("fluorescence", "purple_on_white")
+    ]
+    (_, _, plain, _) = strong.differences("nuclei_invert", "last", rows)
+    assert plain == "| **erm** (its scores) | 1 | 50.0 | 50.0 | 50.0 | 62 % |  |  |"  # 0.5 of 0.8
 
 
 def test_stars_are_corrected_over_methods_and_targets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
