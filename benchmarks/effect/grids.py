@@ -301,7 +301,7 @@ GRIDS: Mapping[str, Grid] = {
     "students_25": _students(500_000, {name: _WAYS[name] for name in ("erm", "kd", "kd_ensemble", "ppd")}),
     # In the folder of students_10, whose plain training it is compared with: other rows have other names.
     "students_wide": _of_wide(*_FROM_WIDE),
-    "students_levels": _on_levels(_of_wide("own_states", "mixed_states")),
+    "students_levels": _on_levels(_of_wide("own_states", "mixed_states", "kd")),
     "buffers": Grid(
         "kdseg",
         _TWO_STAINS_AND_A_LOOK,
