@@ -35,6 +35,7 @@ ABOUTS = {
     "bacteria, masks of one domain": "generated bacteria, the same",
     "bacteria": "generated bacteria, all masks",
     "CoinRun, a tenth of the teacher's steps": "CoinRun, a tenth of the teacher's steps",
+    "CoinRun, a teacher of other levels, on levels alone": "CoinRun, unseen levels, a teacher of 10,000 others",
 }
 # Name of the grids, how a user writes it, and what it adds.
 TOLD = (
@@ -43,6 +44,7 @@ TOLD = (
     ("sd_dropout", "`sd_dropout`", "two dropped-out looks agree ([SD-Dropout](https://arxiv.org/abs/2208.05642))"),
     ("kddg_sdd", "`kddg_sdd`", "both"),
     ("wakd", "`experiment=wakd`", "KD without own labels, averaged ([WAKD](https://arxiv.org/abs/2309.11446))"),
+    ("own_states", "`policy_distillation`", "the teacher's answers in the student's own states, no reward"),
     (
         f"erm{AVERAGED}",
         "`averaging=wakd`",
