@@ -36,7 +36,7 @@ class Found(NamedTuple):
         weights: ``last`` or ``averaged``, as those of plain training.
         difference: In points, with its interval.
         time: Training time over that of plain training; empty where it was not measured.
-        headline: Whether a table with room for one number of this grid shows this one.
+        headline: Whether a table with room for one number of this grid shows this one: of rows with all seeds.
     """
 
     about: str
@@ -100,8 +100,12 @@ def _compared(
     # Averaging itself is compared with last weights, whichever the others are shown with.
     always = method.endswith(comparison.AVERAGED) and any(map(headline, comparison.WEIGHTS))
     for weights in comparison.WEIGHTS:
-        for name_of, row in comparison.judged(name, weights):
+        rows = list(comparison.judged(name, weights))
+        of_plain = {row["target"]: row["seeds"] for name_of, row in rows if name_of == "erm"}
+        for name_of, row in rows:
             own = name_of.removesuffix("_wide")  # what the grid is about says whose student it is
             if wanted(row) and own == method and row["difference_low"]:
                 cost = f"{float(row['relative_cost']):.2f}" if row["relative_cost"] else ""
-                yield Found(about, PAGE, weights, comparison.difference(row), cost, always or headline(weights))
+                whole = row["seeds"] == of_plain[row["target"]]
+                first = whole and (always or headline(weights))
+                yield Found(about, PAGE, weights, comparison.difference(row), cost, first)
