@@ -77,6 +77,10 @@ class Game(ABC):
     def facts(self) -> Mapping[str, Any]:
         """What of it can change a result, for a run's identity."""
 
+    @abstractmethod
+    def saw(self, part: Part, of: "Game") -> str:
+        """What training as configured here sees of what ``of`` is judged on as unseen, in words; empty for nothing."""
+
     @property
     def source(self) -> str:
         """The domain that is trained on."""

@@ -163,6 +163,12 @@ class GymnasiumSettings(Game):
         facts = {"id": self.id, "kwargs": self.kwargs, "seen": form, "wrappers": wrappers}
         return facts | {"max_episode_steps": self.max_episode_steps}
 
+    def saw(self, part: Part, of: Game) -> str:
+        """See :meth:`Game.saw`: the very same form; a range of numbers that has it within is not told."""
+        if not isinstance(of, GymnasiumSettings) or (self.id, self.kwargs) != (of.id, of.kwargs):
+            return ""
+        return f"env.unseen.{part.variant}" if self.seen == of.unseen.get(part.variant) else ""
+
 
 class Shifted(gym.Wrapper[Any, Any, Any, Any]):
     """Sets numbers of the unwrapped environment after every reset.

@@ -1,4 +1,4 @@
-"""Complementary teachers of policies: each state is labelled by those that have not played its level."""
+"""What a policy's teachers have played: levels that they do not label, and what was to be unseen."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,8 +14,8 @@ from common.procgen import LevelSet
 from common.runs.folder import Run
 from common.teacher import Teacher
 from kdrl.env import ProcgenVecEnv
-from kdrl.game import Game
-from kdrl.procgen_game import ProcgenSettings
+from kdrl.game import Game, Part
+from kdrl.procgen_game import VALIDATION_LEVELS, ProcgenSettings
 from kdrl.settings import TrainSettings
 
 
@@ -40,8 +40,20 @@ def levels_seen(runs: Sequence[Run], env: Game) -> list[LevelSet | None]:
         if first <= level <= last and all(one is not None and level in one for one in found):
             raise InputError(
                 f"teacher_domains=unseen: every teacher has seen level {level}; train one on other levels, such as"
-                f" env.start_level={last + 1}"
+                f" env.start_level={last + 1 + VALIDATION_LEVELS}"
             )
+    return found
+
+
+def seen_by_teachers(runs: Sequence[Run], env: Game, parts: Sequence[Part]) -> list[str]:
+    """What teachers were trained on that their student is judged on as unseen, a line each."""
+    found = []
+    for run in runs:
+        own = read_settings(run.config_path, TrainSettings, task="rl").env
+        told = [own.saw(part, env) for part in parts if not part.seen]
+        found += [
+            f"teacher={run.path} was trained on {what}: scores there are not of what is unseen" for what in told if what
+        ]
     return found
 
 

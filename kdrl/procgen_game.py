@@ -94,6 +94,16 @@ class ProcgenSettings(Game):
         levels = {"start": self.start_level, "count": self.num_levels}
         return {"difficulty": self.difficulty, "look": self.look, "levels": levels}
 
+    def saw(self, part: Part, of: Game) -> str:
+        """See :meth:`Game.saw`. That the test draws from all levels there are, these among them, is no matter."""
+        if not isinstance(of, ProcgenSettings) or (self.look, self.difficulty) != (part.variant, of.difficulty):
+            return ""
+        if part.variant != of.look:
+            return f"env.look={part.variant}"
+        assert part.levels is not None
+        shared = self.seen().shared(part.levels) if part.levels.bounded else 0
+        return f"{shared:,} of the {part.levels.count:,} validation levels" if shared else ""
+
     def action_names(self) -> Sequence[str]:
         """See :meth:`Game.action_names`."""
         return ACTION_NAMES

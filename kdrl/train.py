@@ -42,7 +42,7 @@ from kdrl.configured import (
 from kdrl.episodes import measure, play_part
 from kdrl.film import moments, thumbnails
 from kdrl.identity import identify
-from kdrl.levels import UnseenLevels, levels_seen
+from kdrl.levels import UnseenLevels, levels_seen, seen_by_teachers
 from kdrl.networks import PolicyLogits
 from kdrl.procgen_game import ProcgenSettings
 from kdrl.records import items, print_returns, rows, score_row
@@ -116,6 +116,8 @@ class PolicyTraining(Training):
         settings, teacher = self.settings, self.distillation.teacher
         if settings.teacher and not self.teachers:
             self.console.print(f"method={self.distillation.name} asks no teacher; the one given is not used")
+        for line in seen_by_teachers(self.teachers, settings.env, self.parts):
+            self.console.print(f"warning: {line}", style="yellow", markup=False, soft_wrap=True)
         if teacher is not None:
             seen = self.parts[0]
             played = play_part(teacher, settings.env, seen, settings.env.num_envs, settings.seed)

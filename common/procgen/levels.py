@@ -98,9 +98,16 @@ class LevelSet:
 
     def overlaps(self, other: "LevelSet") -> bool:
         """Whether the two have a level in common."""
-        if not (self.bounded and other.bounded):
-            return True
-        return self.start < other.start + other.count and other.start < self.start + self.count
+        return not (self.bounded and other.bounded) or self.shared(other) > 0
+
+    def shared(self, other: "LevelSet") -> int:
+        """How many levels two finite blocks have in common.
+
+        >>> LevelSet(400, 10_000).shared(LevelSet(200, 1_000))
+        800
+        """
+        end = min(self.start + self.count, other.start + other.count)
+        return max(0, end - max(self.start, other.start))
 
     def __contains__(self, level: int) -> bool:
         return not self.bounded or self.start <= level < self.start + self.count

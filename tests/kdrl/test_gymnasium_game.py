@@ -114,6 +114,15 @@ def test_parts_say_what_is_seen() -> None:
     assert cart().scores(125) == {}
 
 
+def test_a_teacher_of_a_form_that_is_judged_as_unseen_is_told() -> None:
+    heavy = Variant(attributes={"gravity": 25})
+    student, other = cart(unseen={"long": Variant(attributes={"length": 2.0}), "heavy": heavy}), cart(seen=heavy)
+    assert [other.saw(part, student) for part in student.parts([])] == ["", "", "", "env.unseen.heavy"]
+    assert not any(student.saw(part, student) for part in student.parts([]))
+    elsewhere = cart(seen=heavy, kwargs={"sutton_barto_reward": True})
+    assert not any(elsewhere.saw(part, student) for part in student.parts([]))
+
+
 def test_processes_show_what_one_would() -> None:
     part = Part("seen", None, True)
     found = []

@@ -21,7 +21,8 @@ from common.teacher import Teacher
 from common.terms import KD
 from kdrl import DistilledPPO, ProcgenVecEnv
 from kdrl.extractors import policy_kwargs
-from kdrl.levels import UnseenLevels, levels_seen
+from kdrl.levels import UnseenLevels, levels_seen, seen_by_teachers
+from kdrl.procgen_game import ProcgenSettings
 from kdrl.settings import TrainSettings
 from kdrl.teaching import answer_rollout
 from kdrl.train import main as train
@@ -112,6 +113,21 @@ def test_what_teachers_have_seen_is_read_from_their_runs(teachers: list[Run]) ->
                 levels_seen(teachers[:1], own)
 
 
+def test_a_teacher_that_has_seen_what_is_judged_as_unseen_is_told(teachers: list[Run]) -> None:
+    env = read_settings(teachers[0].config_path, TrainSettings, task="rl").env
+    assert isinstance(env, ProcgenSettings)
+    for own, told in (
+        ({"start_level": 0, "num_levels": 200}, []),
+        ({"start_level": 0, "num_levels": 99}, ["1 of the 1,000 validation levels"]),  # 99 to 1,098
+        ({"start_level": 0, "num_levels": 99, "difficulty": "hard"}, []),
+        ({"start_level": 0, "num_levels": 200, "look": "generated"}, ["env.look=themed"]),
+    ):
+        student = dataclasses.replace(env, **own)
+        found = seen_by_teachers(teachers[:1], student, student.parts(["themed", "generated"]))
+        start = f"teacher={teachers[0].path} was trained on "
+        assert found == [f"{start}{what}: scores there are not of what is unseen" for what in told]
+
+
 def test_a_program_asks_them(call: Callable[..., Any], tiny: list[str], teachers: list[Run], tmp_path: Path) -> None:
     both = f"teacher=[{','.join(str(run.path) for run in teachers)}]"
     asked = ["method=kd", both, "teacher_domains=unseen", f"run_dir={tmp_path / 'student'}"]
@@ -123,7 +139,10 @@ def test_a_program_asks_them(call: Callable[..., Any], tiny: list[str], teachers
         outcome = call(train, *tiny, *asked, mistake)
         assert outcome.status == 2 and said in outcome.err
         assert not (tmp_path / "student").exists()
-    outcome = call(train, *tiny, *asked)
+    # 150 levels: the next thousand validate, and the second teacher has played fifty of them.
+    outcome = call(train, *tiny, *asked, "env.num_levels=150")
     assert (outcome.status, outcome.err) == (0, "")
+    warned = f"warning: teacher={teachers[1].path} was trained on 50 of the 1,000 validation levels: scores there are"
+    assert warned in outcome.out and outcome.out.count("warning:") == 1
     identity = Run(tmp_path / "student").identity()
     assert identity is not None and identity.row["teacher_domains"] == "unseen"
