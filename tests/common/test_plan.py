@@ -87,6 +87,26 @@ def test_experiments_of_both_tasks_compose_for_both(experiment: str, program: st
         assert made.averaging["name"] == experiment
 
 
+def test_a_wide_teacher_has_seen_nothing_that_its_student_is_judged_on() -> None:
+    def settings(*given: str) -> PolicySettings:
+        config = configured("kdrl", *given)
+        made: PolicySettings = check_settings(OmegaConf.to_container(config, resolve=True), PolicySettings)
+        return made
+
+    given = ["experiment=wide_teacher", "env=leaper"]
+    whole = settings(*given)
+    assert whole.plan is not None
+    chain = chain_of(whole.plan, "kdrl-train", given, [])
+    teacher, student, plain = (settings(*command[1:]) for _, command in chain[:3])
+    names = [one.method["name"] for one in (teacher, student, plain)]
+    assert names == ["erm", "policy_distillation", "erm"]
+    assert student.teacher == ["runs/wide_teacher/leaper/teachers/wide"]
+    assert student.env == plain.env and student.total_timesteps == plain.total_timesteps
+    parts = student.env.parts(["themed", "generated"])
+    assert not any(teacher.env.saw(part, student.env) for part in parts)
+    assert not teacher.env.parts([])[0].levels.overlaps(parts[0].levels)  # type: ignore[union-attr,arg-type]
+
+
 POLICY = [*SMALL_POLICY, "~plan.teachers.long-1", "plan.teachers.long-0=['method=erm']"]
 NETWORK = [
     *("data=nuclei", "data.target=fluorescence", "data.batch_size=4", "data.crop_size=32", "trainer.max_steps=2"),
