@@ -44,7 +44,7 @@ TOLD = (
     ("sd_dropout", "`sd_dropout`", "two dropped-out looks agree ([SD-Dropout](https://arxiv.org/abs/2208.05642))"),
     ("kddg_sdd", "`kddg_sdd`", "both"),
     ("wakd", "`experiment=wakd`", "KD without own labels, averaged ([WAKD](https://arxiv.org/abs/2309.11446))"),
-    ("own_states", "`policy_distillation`", "the teacher's answers in the student's own states, no reward"),
+    ("own_states", "`policy_distillation`", "the teacher's answers alone, no reward: `experiment=wide_teacher`"),
     (
         f"erm{AVERAGED}",
         "`averaging=wakd`",
