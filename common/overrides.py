@@ -34,7 +34,7 @@ class Texts:
 
     Attributes:
         single: Those that take a text.
-        several: Those that take a list of texts; they may stand in ``single`` too.
+        several: Those that take a list of texts; they may stand in ``single`` too. ``a.*`` is any key of ``a``.
     """
 
     single: frozenset[str]
@@ -64,6 +64,9 @@ def _texts(prefix: str, target: Any) -> Iterator[tuple[str, bool]]:
                 and any(one is str for one in _arms(inner[0]))
             ):
                 yield prefix + name, True
+            elif typing.get_origin(arm) in (dict, Mapping) and typing.get_origin(inner[1]) in (list, Sequence):
+                if typing.get_args(inner[1]) == (str,):
+                    yield f"{prefix}{name}.*", True
             elif _has_fields(arm):
                 yield from _texts(f"{prefix}{name}.", arm)
 
@@ -100,10 +103,11 @@ def prepared(arguments: Sequence[str], texts: Texts) -> list[str]:
 def _prepared(argument: str, texts: Texts, sweeps: bool, parser: OverridesParser) -> str:
     key, _, value = argument.partition("=")
     name = key.lstrip("+~")
-    is_list = name in texts.several and value.startswith("[") and value.endswith("]")
+    several = {name, f"{name.rpartition('.')[0]}.*"} & texts.several
+    is_list = several and value.startswith("[") and value.endswith("]")
     if is_list and not (sweeps and "],[" in value):
         argument = f"{key}=[{_each(value[1:-1], parser)}]"
-    elif name in texts.single | texts.several and not is_list:
+    elif (name in texts.single or several) and not is_list:
         split = sweeps and "," in value and _is_plain(value)
         argument = f"{key}={_each(value, parser) if split else _text(value, parser)}"
     try:

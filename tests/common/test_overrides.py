@@ -23,7 +23,7 @@ def read(*arguments: str, texts: Texts = SEGMENTATION) -> list[Any]:
 
 def test_the_keys_of_texts_are_those_of_what_the_configuration_becomes() -> None:
     assert {"run_dir", "teacher", "data.root", "data.target", "network.encoder_weights"} <= SEGMENTATION.single
-    assert {"data.sources", "data.class_names", "teacher"} <= SEGMENTATION.several
+    assert {"data.sources", "data.class_names", "teacher", "plan.teachers.*", "plan.beside.*"} <= SEGMENTATION.several
     assert not {"seed", "data.loading.batch_size", "trainer.max_steps"} & (SEGMENTATION.single | SEGMENTATION.several)
     policies = texts_of(PolicySettings, METHOD_PARTS)
     assert {"env.game", "env.look", "run_dir", "device"} <= policies.single
@@ -49,6 +49,13 @@ def test_a_list_of_names_too() -> None:
         ["no", "yes"],
     ]
     assert read("data.sources=[a]", "data.sources=['a,b', c, [old], =x]") == [["a"], ["a,b", "c", "[old]", "=x"]]
+
+
+def test_a_plans_overrides_need_no_quotes() -> None:
+    typed = "plan.teachers.wide=[method=erm,total_timesteps=8192, env.num_levels=1_000]"
+    assert read(typed) == [["method=erm", "total_timesteps=8192", "env.num_levels=1_000"]]
+    quoted = "plan.beside.plain=['method=erm','data.sources=[a,b]']"
+    assert read(quoted) == [["method=erm", "data.sources=[a,b]"]]
 
 
 @pytest.mark.parametrize(("typed", "value"), [("null", None), ("'null'", "null"), ("", ""), ("'1_0'", "1_0")])
