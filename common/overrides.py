@@ -55,20 +55,19 @@ def _texts(prefix: str, target: Any) -> Iterator[tuple[str, bool]]:
     hints = typing.get_type_hints(target, include_extras=True) if _has_fields(target) else hints_of(target)
     for name, hint in hints.items():
         for arm in _arms(hint):
-            inner = typing.get_args(arm)
             if arm is str:
                 yield prefix + name, False
-            elif (
-                typing.get_origin(arm) in (list, tuple, Sequence)
-                and inner
-                and any(one is str for one in _arms(inner[0]))
-            ):
+            elif _lists_texts(arm):
                 yield prefix + name, True
-            elif typing.get_origin(arm) in (dict, Mapping) and typing.get_origin(inner[1]) in (list, Sequence):
-                if typing.get_args(inner[1]) == (str,):
-                    yield f"{prefix}{name}.*", True
+            elif typing.get_origin(arm) in (dict, Mapping) and _lists_texts(typing.get_args(arm)[1]):
+                yield f"{prefix}{name}.*", True
             elif _has_fields(arm):
                 yield from _texts(f"{prefix}{name}.", arm)
+
+
+def _lists_texts(hint: Any) -> bool:
+    inner = typing.get_args(hint)
+    return typing.get_origin(hint) in (list, tuple, Sequence) and bool(inner) and str in _arms(inner[0])
 
 
 def _has_fields(kind: Any) -> bool:
