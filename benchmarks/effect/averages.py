@@ -24,14 +24,9 @@ def section() -> list[str]:
     if not (RESULTS / f"{NAME}.jsonl").exists():
         return []
     rows = rows_of(NAME)
-    found = {
-        rule: [_unseen(rows, f"{method}{ending}", weights) for method in METHODS]
-        for rule, (ending, weights) in RULES.items()
-    }
-    seeds = sorted(set.intersection(*(set(own) for both in found.values() for own in both)))
-    plain, kd = (
-        np.array([[found[rule][place][seed] for seed in seeds] for rule in RULES]) for place in range(len(METHODS))
-    )
+    found = [[_unseen(rows, f"{method}{ending}", weights) for ending, weights in RULES.values()] for method in METHODS]
+    seeds = sorted(set.intersection(*(set(own) for of_method in found for own in of_method)))
+    plain, kd = (np.array([[own[seed] for seed in seeds] for own in of_method]) for of_method in found)
     taught, averaged = over_seeds(list(kd - plain)), ["", *over_seeds(list(plain[1:] - plain[0]))]
     target = rows[0]["target"]
     return [
