@@ -23,6 +23,8 @@ second run. Grids:
   the pilot found. They share a folder and its teachers;
 - ``students_wide``: of a teacher that was trained on fifty times as many levels, and on none of the student's;
 - ``students_levels``: its best rows once more with other seeds, on levels alone;
+- ``family``: whether defaults of self-distillation methods cost accuracy on images like those of training. A folder of
+  its own;
 - ``averages``: SWAD and SMA beside WAKD, in the folder of ``nuclei_invert``, whose plain training and KD it has;
 - ``recipe``: settings of ``experiment=recipe`` for segmentation, whose teacher is larger and pretrained. Its preset of
   augmentation is declared, not chosen: source validation cannot see what it is for. A folder of its own, too.
@@ -68,6 +70,11 @@ _ENSEMBLE = ("large-0", "large-1", "large-2")
 _COMPLEMENTARY = ("without-0", "without-1", "without-2")
 _WAKD = ("method=kd", "method.task_weight=0.0", "strength.temperature=1.0")
 _CORE = {**_plain("erm", "kd", "kddg", "sd_dropout", "kddg_sdd"), "wakd": _WAKD}
+_FAMILY = {
+    **_plain("erm", "label_smoothing", "ps_kd", "byot", "ddgsd", "beta_smoothing", "dlb", "tf_kd_reg", "tf_kd_self"),
+    **_plain("r_drop", "ai_kd", "subclass", "dps"),
+    **{f"cs_kd_w{value}": ("method=cs_kd", f"method.terms.cs_kd.weight={value}") for value in (1.0, 0.1, 0.01)},
+}
 _ASKED = dict.fromkeys(("kd", "kddg", "kddg_sdd", "wakd"), _ENSEMBLE[:1])
 _TEACHERS = {
     "equal": TeacherOf(AVERAGING, 200),
@@ -260,6 +267,18 @@ GRIDS: Mapping[str, Grid] = {
             },
         },
         dict.fromkeys(("kd", "kd_swad", "kd_sma"), _ENSEMBLE[:1]),
+    ),
+    "family": dataclasses.replace(
+        _strong(
+            {
+                "purple_on_white": _SMALL["purple_on_white"],
+                "generated": (*looks(generated="coinrun")["generated"], "data.augmentation=colour"),
+            },
+            "colour_invert",
+            _FAMILY,
+            dict.fromkeys(("tf_kd_self", "ai_kd"), ("equal",)),
+        ),
+        seeds=3,
     ),
     "nuclei_mild": _strong(_SMALL, "mild", _CORE, _ASKED),
     "microcolonies": _strong(microcolonies(), "colour_invert", _CORE, _ASKED),
