@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
 TEACHER_SEED = 100
+AVERAGING = ("averaging=wakd", "averaging.buffers=reestimate")
+"""Of every student, beside its last weights."""
 
 
 class TeacherOf(NamedTuple):
@@ -73,3 +75,8 @@ class Grid:
     def teacher_cells(self) -> list[Cell]:
         """What is trained before them."""
         return [Cell(target, name, one.seed) for target in self.targets for name, one in self.teachers.items()]
+
+
+def plain(*names: str) -> dict[str, tuple[str, ...]]:
+    """Methods as they are."""
+    return {name: (f"method={name}",) for name in names}

@@ -1,9 +1,11 @@
 """The grids' committed results, as they lie in ``results``."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from benchmarks.lines import read
 
@@ -13,6 +15,15 @@ RESULTS = Path(__file__).parent / "results"
 def rows_of(*names: str) -> list[dict[str, Any]]:
     """The cells of some grids."""
     return [row for name in names for row in read(RESULTS / f"{name}.jsonl")]
+
+
+def validation(rows: Sequence[Mapping[str, Any]], method: str, weights: str) -> dict[tuple[str, int], float]:
+    """A method's score on source validation, the mean over domains, by (target, seed)."""
+    return {
+        (row["target"], row["seed"]): float(np.mean(list(row["scores"][weights]["validation"].values())))
+        for row in rows
+        if row["method"] == method
+    }
 
 
 def description(name: str) -> dict[str, Any]:

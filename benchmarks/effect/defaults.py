@@ -19,7 +19,7 @@ from omegaconf import OmegaConf
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).parents[2])
 
-from benchmarks.effect.committed import rows_of
+from benchmarks.effect.committed import rows_of, validation
 from common.directories import config_directory
 from common.evaluation.statistics import standard_error
 
@@ -163,15 +163,6 @@ class Choice(NamedTuple):
     gains: Mapping[Any, tuple[float, float]]
 
 
-def validation(rows: list[dict[str, Any]], candidate: Candidate) -> dict[tuple[str, int], float]:
-    """A candidate's score on source validation, by (target, seed)."""
-    return {
-        (row["target"], row["seed"]): float(np.mean(list(row["scores"][candidate.weights]["validation"].values())))
-        for row in rows
-        if row["method"] == candidate.method
-    }
-
-
 def choose(before: Any, cells: Mapping[Any, Cells]) -> Choice:
     """Apply the rule to candidates' scores.
 
@@ -199,7 +190,7 @@ def choices() -> dict[str, Choice]:
     return {
         decision.title: choose(
             decision.before,
-            {value: validation(rows[decision.grids], candidate) for value, candidate in decision.candidates.items()},
+            {value: validation(rows[decision.grids], *candidate) for value, candidate in decision.candidates.items()},
         )
         for decision in DECISIONS
     }

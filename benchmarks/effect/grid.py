@@ -30,9 +30,9 @@ from rich.console import Console
 from rich.progress import track
 
 from benchmarks.effect import keeping, measured
-from benchmarks.effect.cells import Cell, Grid
+from benchmarks.effect.cells import AVERAGING, Cell, Grid
 from benchmarks.effect.committed import RESULTS
-from benchmarks.effect.grids import AVERAGING, GRIDS
+from benchmarks.effect.grids import GRIDS
 from benchmarks.effect.images import STAINS, make, placed
 from benchmarks.effect.students import on_all_unseen
 from benchmarks.lines import read

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 
 from benchmarks.effect import measured
-from benchmarks.effect.committed import RESULTS, budget, description, rows_of
+from benchmarks.effect.committed import RESULTS, budget, description, rows_of, validation
 from benchmarks.effect.comparison import WEIGHTS, difference, judged, percent
 from benchmarks.effect.grids import GRIDS
+from common.evaluation.statistics import standard_error
 
 TITLES: Mapping[str, str] = {
     "nuclei_invert": "Beside strong plain training: nuclei, one stain never seen (mIoU), preset `colour_invert`",
@@ -32,12 +33,7 @@ def sections() -> list[str]:
 
 def headline(rows: Sequence[Mapping[str, Any]]) -> str:
     """The weights with which plain training is better on *source* validation, over all cells."""
-
-    def validated(weights: str) -> float:
-        scores = (row["scores"][weights]["validation"].values() for row in rows if row["method"] == "erm")
-        return float(np.mean([value for own in scores for value in own]))
-
-    return max(WEIGHTS, key=validated)
+    return max(WEIGHTS, key=lambda weights: float(np.mean(list(validation(rows, "erm", weights).values()))))
 
 
 def headline_first(rows: Sequence[Mapping[str, Any]], on: str) -> list[tuple[str, str]]:
@@ -131,7 +127,8 @@ def compared(name: str, weights: str) -> dict[str, dict[str, dict[str, str]]]:
 def differences(name: str, weights: str, rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """A row a method: the mean over targets first, then each of them; ``*`` as everywhere. Scores of plain training.
 
-    ``of the teacher's`` is a method's score over that of the large teacher, both means over the targets.
+    ``of the teacher's`` is a method's score over that of the large teacher, both means over the targets; ``source
+    validation``, which anybody sees before a target, is the mean over cells with its standard error.
     """
     found, there = compared(name, weights), _judged(name, rows)
     taught = _unseen(rows, LARGE, "averaged")
@@ -139,8 +136,8 @@ def differences(name: str, weights: str, rows: Sequence[Mapping[str, Any]]) -> l
     targets = [*(["*"] if len(there) > 1 else []), *there]
     heads = [f"all {len(there)} targets" if target == "*" else target for target in targets]
     lines = [
-        f"| method | seeds | {' | '.join(heads)} | of the teacher's | ECE | filtered |",
-        f"|---|--:|{'---|' * len(heads)}--:|--:|--:|",
+        f"| method | seeds | {' | '.join(heads)} | source validation | of the teacher's | ECE | filtered |",
+        f"|---|--:|{'---|' * len(heads)}---|--:|--:|--:|",
     ]
 
     def order(method: str) -> float:
@@ -159,5 +156,16 @@ def differences(name: str, weights: str, rows: Sequence[Mapping[str, Any]]) -> l
         filtered = f"{100 * float(np.mean(shares)):.1f} %" if shares else ""
         label = "**erm** (its scores)" if method == "erm" else f"`{method}`"
         seeds = min(int(row["seeds"]) for row in own.values())
-        lines.append(f"| {label} | {seeds} | {' | '.join(cells)} | {part} | {error} | {filtered} |")
+        beside = (_on_sources(rows, method, weights), part, error, filtered)
+        lines.append(f"| {label} | {seeds} | {' | '.join((*cells, *beside))} |")
     return lines
+
+
+def _on_sources(rows: Sequence[Mapping[str, Any]], method: str, weights: str) -> str:
+    """Plain training's mean on source validation, and of others the paired difference to it."""
+    plain, own = (validation(rows, name, weights) for name in ("erm", method))
+    if method == "erm":
+        return f"{100 * float(np.mean(list(plain.values()))):.1f}"
+    paired = np.array([own[cell] - plain[cell] for cell in own if cell in plain])
+    error = f" ± {100 * float(standard_error(paired)):.1f}" if len(paired) > 1 else ""
+    return f"{100 * paired.mean():+.1f}{error}"

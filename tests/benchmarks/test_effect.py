@@ -10,8 +10,9 @@ from omegaconf import OmegaConf
 
 from benchmarks.effect import comparison, defaults, images, keeping, strong, table
 from benchmarks.effect import grid as benchmark
-from benchmarks.effect.cells import TEACHER_SEED, Cell
-from benchmarks.effect.grids import AVERAGING, GRIDS
+from benchmarks.effect.cells import AVERAGING, TEACHER_SEED, Cell
+from benchmarks.effect.committed import validation
+from benchmarks.effect.grids import GRIDS
 from benchmarks.effect.microcolonies import DOMAINS
 from benchmarks.programs import configured
 from common.configuration import check_settings
@@ -179,7 +180,7 @@ def test_the_rule_by_hand() -> None:
 def test_the_target_selects_nothing() -> None:
     row = {"target": "t", "seed": 0, "method": "kd"}
     scores = {"last": {"validation": {"a": 0.4, "b": 0.6}, "seen": {"a": 9.0}, "unseen": {"t": 9.0}}}
-    assert defaults.validation([row | {"scores": scores}], defaults.Candidate("kd")) == {("t", 0): pytest.approx(0.5)}
+    assert validation([row | {"scores": scores}], *defaults.Candidate("kd")) == {("t", 0): pytest.approx(0.5)}
 
 
 def test_candidates_of_a_decision_are_cells_of_the_grids() -> None:
@@ -197,21 +198,32 @@ def test_a_target_that_has_a_teacher_alone_is_not_counted(monkeypatch: pytest.Mo
     row = {"unseen": "0.5", "unseen_ece": "", "difference": "0.1", "difference_low": "0", "difference_high": "0.2"}
     own = [row | {"sure": "", "seeds": "1", "target": target} for target in ("fluorescence", "purple_on_white", "*")]
     monkeypatch.setattr(strong, "judged", lambda *_: [(method, one) for method in ("erm", "kd") for one in own])
+    # On source validation KD gains .1 and .3: .2, with a standard error of .1.
+    plain_on_sources, kd_on_sources = {"fluorescence": 0.4, "purple_on_white": 0.5}, {"fluorescence": 0.5}
+    kd_on_sources["purple_on_white"] = 0.8
+    rows = [
+        {"method": method, "target": target, "seed": 0, "scores": {"last": {"validation": {"a domain": score}}}}
+        for method, scores in (("erm", plain_on_sources), ("kd", kd_on_sources))
+        for target, score in scores.items()
+    ]
+    for row in rows:
+        row["scores"]["averaged"] = {"unseen": {"a domain": 0.8}}
     scores = {"averaged": {"unseen": {"a domain": 0.8}}}
-    targets = [*(("erm", "fluorescence"), ("erm", "purple_on_white")), ("large-0", "purple_on_purple")]
-    rows = [{"method": method, "target": target, "scores": scores} for method, target in targets]
+    rows.append({"method": "large-0", "target": "purple_on_purple", "scores": scores})
     head, _, plain, kd = strong.differences("nuclei_invert", "last", rows)
-    assert (
-        head
-        == "| method | seeds | all 2 targets | fluorescence | purple_on_white | of the teacher's | ECE | filtered |"
+    assert head == (
+        "| method | seeds | all 2 targets | fluorescence | purple_on_white | source validation "
+        "| of the teacher's | ECE | filtered |"
     )
-    assert plain == "| **erm** (its scores) | 1 | 50.0 | 50.0 | 50.0 |  |  |  |"
-    assert kd == "| `kd` | 1 | +10.0 [+0.0, +20.0] | +10.0 [+0.0, +20.0] | +10.0 [+0.0, +20.0] |  |  |  |"
+    assert plain == "| **erm** (its scores) | 1 | 50.0 | 50.0 | 50.0 | 45.0 |  |  |  |"
+    assert (
+        kd == "| `kd` | 1 | +10.0 [+0.0, +20.0] | +10.0 [+0.0, +20.0] | +10.0 [+0.0, +20.0] | +20.0 ± 10.0 |  |  |  |"
+    )
     rows += [
         {"method": "large-0", "target": target, "scores": scores} for target in ("fluorescence", "purple_on_white")
     ]
     (_, _, plain, _) = strong.differences("nuclei_invert", "last", rows)
-    assert plain == "| **erm** (its scores) | 1 | 50.0 | 50.0 | 50.0 | 62 % |  |  |"  # 0.5 of 0.8
+    assert plain == "| **erm** (its scores) | 1 | 50.0 | 50.0 | 50.0 | 45.0 | 62 % |  |  |"  # 0.5 of 0.8
 
 
 def test_stars_are_corrected_over_methods_and_targets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
