@@ -12,12 +12,14 @@ again for targets of which cells are missing.
 """
 
 import argparse
+import functools
+import itertools
 import json
 import os
 import sys
 import time
-from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -118,13 +120,18 @@ def run_missing(
         make(grid.given(cell.target, cell.method), cell.target, data, runs)
     for cells in both:
         with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-            jobs = [pool.submit(run_cell, name, cell, runs, data) for cell in cells]
-            try:
-                for job in track(as_completed(jobs), "cells", total=len(jobs), console=console):
-                    job.result()
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
+            jobs = (functools.partial(run_cell, name, cell, runs, data) for cell in cells)
+            for _ in track(in_turn(pool, processes, jobs), "cells", total=len(cells), console=console):
+                pass
+
+
+def in_turn(pool: Executor, processes: int, jobs: Iterator[Callable[[], None]]) -> Iterator[None]:
+    """Jobs as they end, never more handed to the pool than run: after an error or Ctrl-C it begins no other."""
+    running: set[Future[None]] = set()
+    while running := running | {pool.submit(job) for job in itertools.islice(jobs, processes - len(running))}:
+        ended, running = wait(running, return_when=FIRST_COMPLETED)
+        for one in ended:
+            yield one.result()
 
 
 def measure_missing(console: Console, grid: Grid, runs: Path, processes: int, cells: Sequence[Cell]) -> None:
@@ -133,9 +140,9 @@ def measure_missing(console: Console, grid: Grid, runs: Path, processes: int, ce
     waiting = [run.path for run in finished if run.checkpoints.exists() and not measured.numbers(run)]
     with ThreadPoolExecutor(processes) as pool:
         given = ("weights=last", *measured.MEASURES)
-        jobs = [pool.submit(call, f"{grid.program}-evaluate", f"run={path}", *given) for path in waiting]
-        for job in track(as_completed(jobs), "measured", total=len(jobs), console=console):
-            job.result()
+        jobs = (functools.partial(call, f"{grid.program}-evaluate", f"run={path}", *given) for path in waiting)
+        for _ in track(in_turn(pool, processes, jobs), "measured", total=len(waiting), console=console):
+            pass
 
 
 def row(grid: Grid, cell: Cell, runs: Path) -> dict[str, Any]:

@@ -1,8 +1,10 @@
 """The grids: every cell is a command line that a user could type, cells resume, the rule for defaults by hand."""
 
 import dataclasses
+import functools
 import itertools
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -139,6 +141,22 @@ def test_a_grid_runs_resumes_and_is_collected(
     assert (tmp_path / "results" / "core_averaged.csv").read_text() == compared
     assert [json.loads(line) for line in (tmp_path / "results" / "core.jsonl").read_text().splitlines()] == rows
     assert keeping.unpack(benchmark.archive("core", "generated"), elsewhere) == []
+
+
+def test_nothing_is_begun_after_an_error() -> None:
+    begun = []
+
+    def job(number: int) -> None:
+        begun.append(number)
+        if number == 2:
+            raise KeyboardInterrupt
+
+    with ThreadPoolExecutor(1) as pool, pytest.raises(KeyboardInterrupt):
+        list(benchmark.in_turn(pool, 1, (functools.partial(job, number) for number in range(6))))
+    assert begun == [0, 1, 2]
+    with ThreadPoolExecutor(2) as pool:
+        assert len(list(benchmark.in_turn(pool, 2, (functools.partial(job, number) for number in range(3, 8))))) == 5
+    assert sorted(begun[3:]) == [3, 4, 5, 6, 7]
 
 
 def test_teachers_are_trained_for_those_who_ask_them(tmp_path: Path) -> None:
