@@ -23,10 +23,25 @@ _ENSEMBLE = ("large-0", "large-1", "large-2")
 _COMPLEMENTARY = ("without-0", "without-1", "without-2")
 _WAKD = ("method=kd", "method.task_weight=0.0", "strength.temperature=1.0")
 _CORE = {**plain("erm", "kd", "kddg", "sd_dropout", "kddg_sdd"), "wakd": _WAKD}
+
+
+def _tried(method: str, key: str, *values: float) -> dict[str, tuple[str, ...]]:
+    """A method with each of some values of a setting of its term."""
+    return {
+        f"{method}_{key[0]}{value}": (f"method={method}", f"method.terms.{method}.{key}={value}") for value in values
+    }
+
+
+# Without a value: what is its paper's, or was the default before others were tried.
 _FAMILY = {
-    **plain("erm", "label_smoothing", "ps_kd", "byot", "ddgsd", "beta_smoothing", "dlb", "tf_kd_reg", "tf_kd_self"),
-    **plain("r_drop", "ai_kd", "subclass", "dps"),
-    **{f"cs_kd_w{value}": ("method=cs_kd", f"method.terms.cs_kd.weight={value}") for value in (1.0, 0.1, 0.01)},
+    **plain("erm", "label_smoothing", "byot", "ddgsd", "dlb", "tf_kd_reg", "tf_kd_self", "r_drop", "ai_kd", "subclass"),
+    "ps_kd": ("method=ps_kd", "method.terms.ps_kd.alpha=0.8"),
+    "beta_smoothing": ("method=beta_smoothing", "method.terms.beta_smoothing.alpha=0.6"),
+    "dps": ("method=dps", "method.terms.dps.concentration=10.0"),
+    **_tried("cs_kd", "weight", 1.0, 0.1, 0.01),
+    **_tried("ps_kd", "alpha", 0.3, 0.1),
+    **_tried("beta_smoothing", "alpha", 0.2, 0.06),
+    **_tried("dps", "concentration", 100.0, 1000.0),
 }
 _ASKED = dict.fromkeys(("kd", "kddg", "kddg_sdd", "wakd"), _ENSEMBLE[:1])
 _TEACHERS = {
@@ -137,7 +152,8 @@ SEGMENTATION_GRIDS: Mapping[str, Grid] = {
         "colour_invert",
         {
             **_CORE,
-            **plain("label_smoothing", "cs_kd", "kddg_teacher", "kddg_softened"),
+            **plain("label_smoothing", "kddg_teacher", "kddg_softened"),
+            "cs_kd": _FAMILY["cs_kd_w1.0"],
             **dict.fromkeys(("kd_equal", "kd_ensemble"), ("method=kd",)),
             "kd_complementary": ("method=kd", "teacher_domains=unseen"),
         },
