@@ -154,6 +154,7 @@ SEGMENTATION_GRIDS: Mapping[str, Grid] = {
             **_CORE,
             **plain("label_smoothing", "kddg_teacher", "kddg_softened"),
             "cs_kd": _FAMILY["cs_kd_w1.0"],
+            "cs_kd_w0.01": _FAMILY["cs_kd_w0.01"],
             **dict.fromkeys(("kd_equal", "kd_ensemble"), ("method=kd",)),
             "kd_complementary": ("method=kd", "teacher_domains=unseen"),
         },
