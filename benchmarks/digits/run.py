@@ -61,10 +61,15 @@ STRENGTH = {
     "sd_dropout": 1.0,
     "rate": 0.5,
     "sd_temperature": 3.0,
+    "cs_kd": 1.0,
+    "ps_kd": 0.8,
 }
-# Where a paper has other numbers for this case, they are used: SD-Dropout on top of another method, and Tf-KD self.
+# Where a paper has other numbers for this case, they are used: SD-Dropout on top of another method, Tf-KD self, beta
+# smoothing. DPS's are not known; these are from before pixels asked for others.
 OVERRIDES: dict[str, list[str]] = {
     "kddg_sdd": ["strength.sd_dropout=0.1"],
+    "beta_smoothing": ["method.terms.beta_smoothing.alpha=0.6"],
+    "dps": ["method.terms.dps.concentration=10.0"],
     "tf_kd_self": ["method.task_weight=0.05", "strength.kd=0.475", "strength.temperature=6.0"],
 }
 

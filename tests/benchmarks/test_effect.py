@@ -14,6 +14,7 @@ from benchmarks.effect import comparison, defaults, images, keeping, strong, tab
 from benchmarks.effect import grid as benchmark
 from benchmarks.effect.cells import AVERAGING, TEACHER_SEED, Cell
 from benchmarks.effect.committed import validation
+from benchmarks.effect.decisions import DECISIONS, Candidate
 from benchmarks.effect.grids import GRIDS
 from benchmarks.effect.microcolonies import DOMAINS
 from benchmarks.programs import configured
@@ -198,12 +199,12 @@ def test_the_rule_by_hand() -> None:
 def test_the_target_selects_nothing() -> None:
     row = {"target": "t", "seed": 0, "method": "kd"}
     scores = {"last": {"validation": {"a": 0.4, "b": 0.6}, "seen": {"a": 9.0}, "unseen": {"t": 9.0}}}
-    assert validation([row | {"scores": scores}], *defaults.Candidate("kd")) == {("t", 0): pytest.approx(0.5)}
+    assert validation([row | {"scores": scores}], *Candidate("kd")) == {("t", 0): pytest.approx(0.5)}
 
 
 def test_candidates_of_a_decision_are_cells_of_the_grids() -> None:
     methods = {name for grid in GRIDS.values() for name in grid.methods}
-    for decision in defaults.DECISIONS:
+    for decision in DECISIONS:
         assert {candidate.method for candidate in decision.candidates.values()} <= methods
         assert {decision.before, decision.default()} <= set(decision.candidates)
 
@@ -258,4 +259,4 @@ def test_stars_are_corrected_over_methods_and_targets(tmp_path: Path, monkeypatc
 
 def test_defaults_are_the_chosen_ones() -> None:
     chosen = {title: choice.value for title, choice in defaults.choices().items()}
-    assert {decision.title: decision.default() for decision in defaults.DECISIONS} == chosen
+    assert {decision.title: decision.default() for decision in DECISIONS} == chosen
