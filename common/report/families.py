@@ -1,24 +1,21 @@
 """From results to families of settings: which runs are one row, what a row is called, what may be aggregated.
 
-Settings of one family differ in their domains alone. A row is the same row on all of its targets, though its teachers
-were trained for each target anew: teachers are compared by what they were trained on beside the student.
+Settings of one family differ in their domains alone. A row is the same row on all of its targets, see
+:mod:`common.report.content`.
 """
 
 import dataclasses
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
+from common.report.content import content
 from common.report.labels import Leaves, Named, labels, suffixes
 from common.report.results import Result
 from common.report.settings import Setting, make_setting
 from common.runs.identity import digest, flatten
 
 _ClassKey = tuple[str, ...]
-
-OTHERS = "others of the same domains"
-"""What stands for the files of a teacher that had images or masks of the student's domains that the student has not."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,12 +44,12 @@ class _Row:
     def __init__(self, results: Sequence[Result], split: bool = False) -> None:
         self.results = results
         first = results[0]
-        content = _content(first)
+        own = content(first)
         apart = first.teachers if split else ()
         hashes = {f"teachers.{number}.sha256": one[:12] for number, one in enumerate(apart)}
-        self.leaves: Leaves = {**flatten(content), **hashes}
+        self.leaves: Leaves = {**flatten(own), **hashes}
         # What it is on any target; the selection stands in the name too, but names can be made alike.
-        self.anywhere: _ClassKey = (first.last.method, first.last.selection, digest(content), *apart)
+        self.anywhere: _ClassKey = (first.last.method, first.last.selection, digest(own), *apart)
         self.here: _ClassKey = (*self.anywhere, first.row_key)
 
 
@@ -127,50 +124,6 @@ def _rows(results: Iterable[Result]) -> list[_Row]:
             by_teachers.setdefault(run.teachers, []).append(run)
         rows += [_Row(own, split=True) for own in by_teachers.values()]
     return rows
-
-
-def _content(result: Result) -> dict[str, Any]:
-    """What the identity says of the row, wherever it was judged."""
-    if result.identity is None:
-        return {}
-    content: dict[str, Any] = _beside(result.identity.row_of(result.last.selection), result.identity.domains)
-    return content
-
-
-def _beside(value: Any, domains: Mapping[str, Any]) -> Any:
-    """A row in which the teachers' domains are what they were trained on beside the student's own."""
-    if isinstance(value, list | tuple):
-        return [_beside(inner, domains) for inner in value]
-    if not isinstance(value, Mapping):
-        return value
-    theirs = value.get("domains")
-    if not isinstance(theirs, Mapping) or not {"setting", "row"} <= set(value):  # no teacher's kind
-        return {name: _beside(inner, domains) for name, inner in value.items()}
-    other = _other_domains(theirs, domains)
-    rest = {name: _beside(inner, domains) for name, inner in value.items() if name != "domains"}
-    return rest | ({"domains": other} if other else {})
-
-
-def _other_domains(theirs: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
-    # What a teacher was judged on has taught it nothing.
-    target, result = theirs.get("target"), {}
-    for name, value in theirs.items():
-        ours = own.get(name)
-        if name == "target" or value == ours or (name == "sources" and _same_names(value, ours)):
-            continue
-        if isinstance(value, Mapping):
-            ours = ours if isinstance(ours, Mapping) else {}
-            value = {key: one for key, one in value.items() if key != target and one != ours.get(key)}
-            if value and set(value) <= set(ours):  # on every target others, which no row should be told by
-                value = OTHERS
-        if value != {}:
-            result[name] = value
-    return result
-
-
-def _same_names(theirs: Any, ours: Any) -> bool:
-    both = (theirs, ours)
-    return all(isinstance(names, list | tuple) for names in both) and set(map(str, theirs)) == set(map(str, ours))
 
 
 def _apart(settings: Sequence[Setting]) -> dict[int, str]:

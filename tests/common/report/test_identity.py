@@ -192,6 +192,25 @@ def test_teachers_with_masks_that_students_lack_are_one_row_over_targets(
     assert labels == {"erm": 2, "kd": 2, "kd [teacher.files=others of the same domains]": 2}
 
 
+def test_complementary_teachers_are_one_row_over_targets(network: Make, report: Callable[..., Analysis]) -> None:
+    """Each was trained without one of the student's sources, which are others on every target."""
+    for target, sources in (("day", ["dusk", "fog"]), ("dusk", ["day", "fog"])):
+        own = {"target": target, "sources": sources, "files": dict.fromkeys((*sources, target), "1")}
+        options = {"target": target, "domains_measured": ((sources[0], True, 0.1), (target, False, 0.4))}
+        without = [
+            kind(ERM) | {"domains": {"target": target, "sources": [name], "files": dict.fromkeys((name, target), "1")}}
+            for name in sources[::-1]
+        ]
+        network(f"erm-{target}", "erm", 0, row=ERM, domains=own, **options)
+        network(f"kd-{target}", "kd", 0, row=kd(teachers=without), domains=own, **options)
+        network(f"one-{target}", "kd", 1, row=kd(teachers=without[:1]), domains=own, **options)
+        network(f"other-{target}", "kd", 2, row=kd(teachers=without[1:]), domains=own, **options)
+    (over,) = report().over_targets
+    labels = {row.label: row.targets for row in over.rows}
+    alone = [f"kd [teachers.0.domains.sources=all but no. {number}]" for number in (1, 2)]
+    assert labels == dict.fromkeys(("erm", "kd [teacher.method=erm]", *alone), 2)
+
+
 def test_two_data_sets_of_equal_names_are_two_settings(network: Make, report: Callable[..., Analysis]) -> None:
     for version in "ab":
         network(f"erm-{version}", "erm", 0, domains={"target": "dusk", "files": {"dusk": version}})
