@@ -117,11 +117,17 @@ def _unseen(rows: Sequence[Mapping[str, Any]], method: str, weights: str) -> dic
 
 
 def compared(name: str, weights: str) -> dict[str, dict[str, dict[str, str]]]:
-    """Method → target, or ``*`` for all of them → its row of the comparison with these weights; plain training too."""
+    """Method → target, or ``*`` for all of them → its row of the comparison with these weights; plain training too.
+
+    A method that is not judged on all of plain training's targets yet has no row of all of them.
+    """
     found: dict[str, dict[str, dict[str, str]]] = {}
     for method, row in judged(name, weights):
         if method in GRIDS[name].methods:
             found.setdefault(method, {})[row["target"]] = row
+    for own in found.values():
+        if set(own) != set(found.get("erm", own)):
+            own.pop("*", None)  # of fewer targets than it is said of
     return found
 
 

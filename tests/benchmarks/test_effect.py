@@ -245,6 +245,14 @@ def test_a_target_that_has_a_teacher_alone_is_not_counted(monkeypatch: pytest.Mo
     assert plain == "| **erm** (its scores) | 1 | 50.0 | 50.0 | 50.0 | 45.0 | 62 % |  |  |"  # 0.5 of 0.8
 
 
+def test_the_mean_over_targets_is_that_of_all_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    judged = {"erm": ("a", "b", "*"), "kd": ("a", "b", "*"), "kddg": ("a", "*")}
+    rows = [(method, {"target": target}) for method, targets in judged.items() for target in targets]
+    monkeypatch.setattr(strong, "judged", lambda *_: rows)
+    found = strong.compared("nuclei_invert", "last")
+    assert {method: tuple(own) for method, own in found.items()} == judged | {"kddg": ("a",)}
+
+
 def test_stars_are_corrected_over_methods_and_targets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(comparison, "RESULTS", tmp_path)
     p_values = {("a", "kd"): 0.012, ("a", "ppd"): 0.2, ("b", "kd"): 0.013, ("b", "ppd"): 0.9, ("a", "erm"): ""}
