@@ -16,6 +16,8 @@ STRONG = {
     "scarce_5": "nuclei, 5 % of the masks",
     "scarce_25": "nuclei, 25 % of the masks",
     "one_labelled": "nuclei, masks of one domain",
+    "one_labelled_longer": "nuclei, masks of one domain, four times the steps",
+    "nuclei_longer": "nuclei, four times the steps",
     "colonies_one_labelled": "bacteria, masks of one domain",
     "microcolonies": "bacteria",
     "looks": "game frames",

@@ -16,6 +16,7 @@ second run. Grids:
   teachers they ask;
 - ``one_labelled``: with masks for one source domain, there too; ``colonies_one_labelled``: the same of bacteria, in the
   folder of ``microcolonies``;
+- ``one_labelled_longer``, ``nuclei_longer``: some of their rows with four times the steps, in the same folder;
 - ``dropout``: the weight of SD-Dropout, five seeds. A folder of its own;
 - ``pilot``: which games plain PPO learns in a quarter of a million steps, with which settings, judged on the levels it
   is trained on;

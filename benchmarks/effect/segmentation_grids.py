@@ -93,6 +93,41 @@ def _scarce(room: str, targets: Mapping[str, Sequence[str]], *few: str) -> Grid:
     return dataclasses.replace(grid, methods=methods, room=room)
 
 
+def _longer(grid: Grid, room: str, *methods: str) -> Grid:
+    """Some rows on two of the targets with four times the steps; teachers are those of ``grid``."""
+    own, *others = grid.settings
+    return dataclasses.replace(
+        grid,
+        targets={name: grid.targets[name] for name in ("purple_on_purple", "purple_on_white")},
+        methods={name: grid.methods[name] for name in methods},
+        settings=("trainer.max_steps=1600", *others),
+        teachers={name: one._replace(overrides=(own, *one.overrides)) for name, one in grid.teachers.items()},
+        asked={name: grid.asked[name] for name in methods if name in grid.asked},
+        room=room,
+    )
+
+
+_ALL_MASKS = _strong(
+    _SMALL,
+    "colour_invert",
+    {
+        **_CORE,
+        **plain("label_smoothing", "kddg_teacher", "kddg_softened"),
+        "cs_kd": _FAMILY["cs_kd_w1.0"],
+        "cs_kd_w0.01": _FAMILY["cs_kd_w0.01"],
+        **dict.fromkeys(("kd_equal", "kd_ensemble"), ("method=kd",)),
+        "kd_complementary": ("method=kd", "teacher_domains=unseen"),
+    },
+    {
+        **_ASKED,
+        **dict.fromkeys(("kddg_teacher", "kddg_softened"), _ENSEMBLE[:1]),
+        "kd_equal": ("equal",),
+        "kd_ensemble": _ENSEMBLE,
+        "kd_complementary": _COMPLEMENTARY,
+    },
+)
+_ONE_LABELLED = _scarce("one_labelled", _SMALL, "data.root={one_labelled}")
+
 SEGMENTATION_GRIDS: Mapping[str, Grid] = {
     "core": Grid(
         "kdseg",
@@ -147,25 +182,7 @@ SEGMENTATION_GRIDS: Mapping[str, Grid] = {
         ("trainer.max_steps=400", "data.augmentation=colour", "data.crop_size=128", *_WEAK[1:]),
         {"teacher": TeacherOf(("network=unet_lite0", *AVERAGING))},
     ),
-    "nuclei_invert": _strong(
-        _SMALL,
-        "colour_invert",
-        {
-            **_CORE,
-            **plain("label_smoothing", "kddg_teacher", "kddg_softened"),
-            "cs_kd": _FAMILY["cs_kd_w1.0"],
-            "cs_kd_w0.01": _FAMILY["cs_kd_w0.01"],
-            **dict.fromkeys(("kd_equal", "kd_ensemble"), ("method=kd",)),
-            "kd_complementary": ("method=kd", "teacher_domains=unseen"),
-        },
-        {
-            **_ASKED,
-            **dict.fromkeys(("kddg_teacher", "kddg_softened"), _ENSEMBLE[:1]),
-            "kd_equal": ("equal",),
-            "kd_ensemble": _ENSEMBLE,
-            "kd_complementary": _COMPLEMENTARY,
-        },
-    ),
+    "nuclei_invert": _ALL_MASKS,
     "averages": _strong(
         {"purple_on_white": _SMALL["purple_on_white"]},
         "colour_invert",
@@ -196,7 +213,9 @@ SEGMENTATION_GRIDS: Mapping[str, Grid] = {
     "looks": _strong(looks(coinrun="coinrun", climber="climber", ninja="ninja"), "colour", _CORE, _ASKED),
     "scarce_5": _scarce("scarce_5", _SMALL, "data.labelled_fraction=0.05"),
     "scarce_25": _scarce("scarce_25", _SMALL, "data.labelled_fraction=0.25"),
-    "one_labelled": _scarce("one_labelled", _SMALL, "data.root={one_labelled}"),
+    "one_labelled": _ONE_LABELLED,
+    "one_labelled_longer": _longer(_ONE_LABELLED, "one_labelled_longer", "erm", "kd", "wakd"),
+    "nuclei_longer": _longer(_ALL_MASKS, "nuclei_longer", "erm", "kd"),
     "colonies_one_labelled": _scarce("one_labelled", microcolonies(), "data.root={colonies_one_labelled}"),
     "dropout": Grid(
         "kdseg",
