@@ -102,12 +102,11 @@ def _compared(
     # Averaging itself is compared with last weights, whichever the others are shown with.
     always = method.endswith(comparison.AVERAGED) and any(map(headline, comparison.WEIGHTS))
     for weights in comparison.WEIGHTS:
-        rows = list(comparison.judged(name, weights))
-        of_plain = {row["target"]: row["seeds"] for name_of, row in rows if name_of == "erm"}
-        for name_of, row in rows:
-            own = name_of.removesuffix("_wide")  # what the grid is about says whose student it is
-            if wanted(row) and own == method and row["difference_low"]:
-                cost = f"{float(row['relative_cost']):.2f}" if row["relative_cost"] else ""
-                whole = row["seeds"] == of_plain[row["target"]]
-                first = whole and (always or headline(weights))
-                yield Found(about, PAGE, weights, comparison.difference(row), cost, first)
+        for name_of, own in comparison.judged(name, weights).items():
+            if name_of.removesuffix("_wide") != method:  # what the grid is about says whose student it is
+                continue
+            for row in own.values():
+                if wanted(row) and row["difference_low"]:
+                    cost = f"{float(row['relative_cost']):.2f}" if row["relative_cost"] else ""
+                    first = bool(row["whole"]) and (always or headline(weights))
+                    yield Found(about, PAGE, weights, comparison.difference(row), cost, first)

@@ -1,7 +1,7 @@
 """Committed comparisons of the grids, read, corrected and said in words."""
 
 import csv
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from scipy import stats
@@ -28,12 +28,23 @@ def read(name: str) -> Rows:
     return rows
 
 
-def judged(name: str, weights: str) -> Iterator[tuple[str, dict[str, str]]]:
-    """A grid's methods and their rows beside plain training, both with last or both with averaged weights."""
+def judged(name: str, weights: str) -> dict[str, dict[str, dict[str, str]]]:
+    """Method → target, or ``*`` for all of them → its row beside plain training, both with last or both averaged.
+
+    Of a grid that goes on, a method that lacks one of plain training's targets has no row of all of them; ``whole``
+    marks rows of as many seeds as plain training has.
+    """
     suffix = WEIGHTS[weights]
+    found: dict[str, dict[str, dict[str, str]]] = {}
     for row in read(f"{name}_averaged" if suffix else name):
         if row["method"].endswith(suffix):
-            yield row["method"].removesuffix(suffix), row
+            found.setdefault(row["method"].removesuffix(suffix), {})[row["target"]] = row
+    for own in found.values():
+        if set(own) != set(found["erm"]):
+            own.pop("*", None)  # of fewer targets than it is said of
+        for target, row in own.items():
+            row["whole"] = "yes" if row["seeds"] == found["erm"].get(target, {}).get("seeds") else ""
+    return found
 
 
 def percent(value: str, signed: bool = False) -> str:

@@ -7,7 +7,6 @@
 
 import argparse
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +16,9 @@ if __name__ == "__main__":
 import matplotlib
 from matplotlib import pyplot
 
-from benchmarks.effect import strong
+from benchmarks.effect import comparison, strong
 from benchmarks.effect.committed import RESULTS, rows_of
+from benchmarks.effect.grids import GRIDS
 from common.runs.disk import write_atomically
 from common.runs.folder import Run
 from common.runs.items import item_key
@@ -37,19 +37,17 @@ SHOWN = ("erm", "kd", "kddg_sdd")
 TARGET = "purple_on_purple"
 
 
-def _whole(compared: Mapping[str, Mapping[str, dict[str, str]]]) -> dict[str, dict[str, str]]:
-    """Method → its row over all targets."""
-    rows = {method: own["*"] for method, own in compared.items() if "*" in own}
-    return {method: row for method, row in rows.items() if row["seeds"] == rows["erm"]["seeds"]}
+def _whole(name: str) -> dict[str, dict[str, str]]:
+    """Method → its row over all targets, of those that have as many seeds as plain training."""
+    judged = comparison.judged(name, strong.headline(rows_of(name)))
+    rows = {method: own["*"] for method, own in judged.items() if method in GRIDS[name].methods and "*" in own}
+    return {method: row for method, row in rows.items() if row["whole"]}
 
 
 def differences() -> Any:
-    """Points over plain training on unseen targets, with 95 % intervals; blue where the corrected p is at most 0.05.
-
-    Methods that have not as many seeds as plain training, yet, are left out.
-    """
+    """Points over plain training on unseen targets, with 95 % intervals; blue where the corrected p is at most 0.05."""
     grids = [name for name in PANELS if (RESULTS / f"{name}.csv").exists() and strong.on_all_targets(name)]
-    compared = {name: _whole(strong.compared(name, strong.headline(rows_of(name)))) for name in grids}
+    compared = {name: _whole(name) for name in grids}
     methods = list(dict.fromkeys(method for own in compared.values() for method in own if method != "erm"))[::-1]
     figure, axes = pyplot.subplots(
         1,

@@ -135,28 +135,14 @@ def _unseen(rows: Sequence[Mapping[str, Any]], method: str, weights: str) -> dic
     return {target: float(np.mean(values)) for target, values in found.items()}
 
 
-def compared(name: str, weights: str) -> dict[str, dict[str, dict[str, str]]]:
-    """Method → target, or ``*`` for all of them → its row of the comparison with these weights; plain training too.
-
-    A method that is not judged on all of plain training's targets yet has no row of all of them.
-    """
-    found: dict[str, dict[str, dict[str, str]]] = {}
-    for method, row in judged(name, weights):
-        if method in GRIDS[name].methods:
-            found.setdefault(method, {})[row["target"]] = row
-    for own in found.values():
-        if set(own) != set(found.get("erm", own)):
-            own.pop("*", None)  # of fewer targets than it is said of
-    return found
-
-
 def differences(name: str, weights: str, rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """A row a method: the mean over targets first, then each of them; ``*`` as everywhere. Scores of plain training.
 
     ``of the teacher's`` is a method's score over that of the large teacher, both means over the targets; ``source
     validation``, which anybody sees before a target, is the mean over cells with its standard error.
     """
-    found, there = compared(name, weights), _judged(name, rows)
+    found = {method: own for method, own in judged(name, weights).items() if method in GRIDS[name].methods}
+    there = _judged(name, rows)
     taught = _unseen(rows, LARGE, "averaged")
     best = float(np.mean([taught[target] for target in there])) if set(there) <= set(taught) else None
     # Images of other kinds have no mean over targets.

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from benchmarks.effect.committed import RESULTS, budget, chance, description, rows_of
-from benchmarks.effect.comparison import difference
+from benchmarks.effect.comparison import difference, judged
 from benchmarks.effect.grids import GRIDS
-from benchmarks.effect.strong import compared, headline_first
+from benchmarks.effect.strong import headline_first
 from common.report.analysis import Analysis
 from common.report.comparison import compare, correct
 from common.report.estimates import resample
@@ -74,7 +74,7 @@ def table(name: str, game: str, weights: str, rows: Sequence[Mapping[str, Any]])
     teachers = {one: scores_of(rows, one, "last") for one in grid.teachers}
     teacher = next(iter(teachers.values()))
     found = {method: own for method in grid.methods if (own := scores_of(rows, method, weights))}
-    differences = compared(name, weights)
+    differences = judged(name, weights)
     lines = [
         "| policy | seeds | seen levels | unseen levels | unseen look | of the teacher's | Δ to plain, unseen [95 %] |",
         "|---|--:|--:|--:|--:|--:|---|",

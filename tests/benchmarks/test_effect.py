@@ -216,7 +216,8 @@ def test_the_page_is_that_of_the_committed_data() -> None:
 def test_a_target_that_has_a_teacher_alone_is_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     row = {"unseen": "0.5", "unseen_ece": "", "difference": "0.1", "difference_low": "0", "difference_high": "0.2"}
     own = [row | {"sure": "", "seeds": "1", "target": target} for target in ("fluorescence", "purple_on_white", "*")]
-    monkeypatch.setattr(strong, "judged", lambda *_: [(method, one) for method in ("erm", "kd") for one in own])
+    judged = {method: {one["target"]: one for one in own} for method in ("erm", "kd")}
+    monkeypatch.setattr(strong, "judged", lambda *_: judged)
     # On source validation KD gains .1 and .3: .2, with a standard error of .1.
     plain_on_sources, kd_on_sources = {"fluorescence": 0.4, "purple_on_white": 0.5}, {"fluorescence": 0.5}
     kd_on_sources["purple_on_white"] = 0.8
@@ -246,11 +247,18 @@ def test_a_target_that_has_a_teacher_alone_is_not_counted(monkeypatch: pytest.Mo
 
 
 def test_the_mean_over_targets_is_that_of_all_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    judged = {"erm": ("a", "b", "*"), "kd": ("a", "b", "*"), "kddg": ("a", "*")}
-    rows = [(method, {"target": target}) for method, targets in judged.items() for target in targets]
-    monkeypatch.setattr(strong, "judged", lambda *_: rows)
-    found = strong.compared("nuclei_invert", "last")
-    assert {method: tuple(own) for method, own in found.items()} == judged | {"kddg": ("a",)}
+    seeds = {"erm": "555", "kd": "552", "kddg": "5 5"}  # on a, on b, on both; of the last none on b
+    rows = [
+        {"method": f"{method} (averaged)", "target": target, "seeds": count}
+        for method, counts in seeds.items()
+        for target, count in zip("ab*", counts, strict=True)
+        if count != " "
+    ]
+    monkeypatch.setattr(comparison, "read", lambda name: rows if name == "nuclei_averaged" else [])
+    found = comparison.judged("nuclei", "averaged")
+    whole = {method: {target: row["whole"] for target, row in own.items()} for method, own in found.items()}
+    yes = {"a": "yes", "b": "yes"}
+    assert whole == {"erm": yes | {"*": "yes"}, "kd": yes | {"*": ""}, "kddg": {"a": "yes"}}
 
 
 def test_stars_are_corrected_over_methods_and_targets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

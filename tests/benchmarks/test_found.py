@@ -15,10 +15,11 @@ def row(seeds: int, **more: str) -> dict[str, str]:
 
 @pytest.mark.parametrize(("seeds", "first"), [(5, True), (2, False)])
 def test_a_row_of_fewer_seeds_is_no_headline(seeds: int, first: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    def judged(name: str, weights: str) -> Any:
-        return [("erm", row(5, difference_low="")), ("kd_wide", row(seeds))]
+    def read(name: str) -> Any:
+        suffix = " (averaged)" if name.endswith("_averaged") else ""
+        return [row(5, method=f"erm{suffix}", difference_low=""), row(seeds, method=f"kd_wide{suffix}")]
 
-    monkeypatch.setattr(comparison, "judged", judged)
+    monkeypatch.setattr(comparison, "read", read)
     told = list(found._compared("kd", "a grid", "nuclei", lambda _: True, lambda weights: weights == "averaged"))
     assert [(one.weights, one.headline) for one in told] == [("last", False), ("averaged", first)]
     assert {one.difference for one in told} == {"+10.0 [+5.0, +15.0]"}

@@ -42,10 +42,11 @@ def test_students_are_a_part_of_what_their_teacher_earns_above_chance(
     (tmp_path / "chance.json").write_text(json.dumps({"games": chance}))
     for suffix, ending in (("", ""), ("_averaged", " (averaged)")):
         with (tmp_path / f"students_10{suffix}.csv").open("w", newline="") as file:
-            names = ("method", "target", "p_value", "difference", "difference_low", "difference_high")
+            names = ("method", "target", "seeds", "p_value", "difference", "difference_low", "difference_high")
             writer = csv.DictWriter(file, names)
             writer.writeheader()
-            row = {"method": f"kd{ending}", "target": THEMED, "p_value": 0.01, "difference": 0.2}
+            writer.writerow({"method": f"erm{ending}", "target": THEMED, "seeds": 2})
+            row = {"method": f"kd{ending}", "target": THEMED, "seeds": 1, "p_value": 0.01, "difference": 0.2}
             writer.writerow(row | {"difference_low": 0.1, "difference_high": 0.3})
     lines = students.sections()
     assert "| chance |  | -20.0 | -20.0 | -20.0 |  |  |" in lines
